@@ -1,0 +1,66 @@
+"""What commands share in reading their arguments: one sentence for what is wrong, and where the help is."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any, NoReturn
+
+from headway.cli.text import parse_duration
+from headway.core.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises what is wrong instead of leaving."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, next=f"see '{self.prog} --help'")
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "print one JSON object") -> None:
+    """`--json`, for programs."""
+    parser.add_argument("--json", action="store_true", help=f"{what}; an error is then {{'error': {{...}}}} on stdout")
+
+
+def add_run(parser: argparse.ArgumentParser, *, optional: bool = False, several: bool = False) -> None:
+    """RUN, which the service resolves."""
+    words = "a run's id, a unique beginning or end of it, or @: the latest run you submitted from this project"
+    if optional:
+        parser.add_argument("run", metavar="RUN", nargs="?", default="", help=words)
+    else:
+        parser.add_argument("run", metavar="RUN", help=words, **({"nargs": "+"} if several else {}))
+
+
+def seconds(text: str) -> float:
+    """A length of time, for argparse."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    number = natural(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def natural(text: str) -> int:
+    """A whole number from 0, for argparse."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def cwd() -> str:
+    """The present folder, which says what project `@` is about."""
+    try:
+        return os.getcwd()
+    except OSError:
+        raise UsageError("the present folder does not exist any more", next="change to another folder") from None

@@ -1,0 +1,1 @@
+"""Vocabulary and rules: what is true. Nothing here knows who asks or who works."""

@@ -1,0 +1,196 @@
+"""The log on NATS JetStream.
+
+Appends are pipelined: each goes out at once with the sequence it expects before it, and its future is resolved by
+the answer, without a task of its own. An answer that says "wrong last sequence" may mean that an earlier try of the
+same entry got through, so the entry at that place is looked at before it is called a conflict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final
+
+import msgspec
+
+from headway.core import pulls
+from headway.core.inflight import Message
+from headway.core.log import Conflict, Entry, Full, Stored, Unknown
+from headway.core.streams import (
+    BATON_STREAM,
+    EXPECTED_LAST,
+    FULL,
+    MESSAGE_ID,
+    OUTPUT_STREAM,
+    SECOND,
+    STREAM,
+    PubAck,
+    StreamRefused,
+    ensure_stream,
+    entry_in,
+    get_entry,
+    stream_info,
+)
+from headway.core.wire import Wire
+
+APPEND_SECONDS: Final = 5.0
+WRONG_LAST: Final = frozenset({10071, 10164})
+
+_read_ack = msgspec.json.Decoder(PubAck).decode
+
+
+class JetStreamLog:
+    """The stream HEADWAY as a log."""
+
+    def __init__(self, wire: Wire, *, append_timeout_seconds: float = APPEND_SECONDS) -> None:
+        self._wire = wire
+        self._append_timeout_seconds = append_timeout_seconds
+        self._last_logged = (0, 0)
+
+    async def prepare(self, *, max_bytes: int, output_max_bytes: int) -> None:
+        """Create the streams, or bring them to these sizes. Raises UnavailableError when the server cannot."""
+        log = _stream(STREAM, ["headway.run.>", "headway.fleet", "headway.ctl"], max_bytes)
+        log |= {"discard": "new", "deny_delete": True}
+        output = _stream(OUTPUT_STREAM, ["headway.out.>"], output_max_bytes)
+        output |= {"discard": "old", "compression": "s2"}
+        baton = _stream(BATON_STREAM, ["headway.baton"], 64 * 1024)
+        baton |= {"discard": "new"}
+        for one in (log, output, baton):
+            await ensure_stream(self._wire, one, fixed=("storage", "retention"))
+
+    def append(self, entry: Entry) -> asyncio.Future[int]:
+        """As the port says."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def settle(answer: Message | Unknown) -> None:
+            if not future.done():
+                self._settle(entry, future, answer)
+
+        self._wire.exchange(
+            entry.subject,
+            entry.body,
+            settle=settle,
+            headers={MESSAGE_ID: entry.id, EXPECTED_LAST: str(entry.expect)},
+            timeout_seconds=self._append_timeout_seconds,
+        )
+        return future
+
+    async def last_seq(self) -> int:
+        """The sequence of the last entry, from the leader. Raises Unknown when it does not answer."""
+        try:
+            return (await stream_info(self._wire, STREAM)).state.last_seq
+        except StreamRefused as refusal:
+            raise Unknown(str(refusal)) from refusal
+
+    async def last(self, subject: str) -> Stored | None:
+        """The last entry on a subject, from the leader. Raises Unknown when it does not answer."""
+        found = await get_entry(self._wire, STREAM, {"last_by_subj": subject})
+        if found is not None:
+            self._seen(found)
+        return found
+
+    async def limits(self) -> tuple[int, int]:
+        """How many bytes the log holds, and how many it may hold."""
+        try:
+            info = await stream_info(self._wire, STREAM)
+        except StreamRefused as refusal:
+            raise Unknown(str(refusal)) from refusal
+        return info.state.bytes, int(info.config.get("max_bytes", -1))
+
+    @property
+    def last_logged(self) -> tuple[int, int]:
+        """The highest sequence read so far and its time on the log's clock; zeros when nothing was read."""
+        return self._last_logged
+
+    async def read(
+        self, *, start: int = 1, end: int = 0, subjects: tuple[str, ...] = ()
+    ) -> AsyncGenerator[list[Stored], None]:
+        """As the port says. Raises Unknown when the server stays away."""
+        last = await self.last_seq()
+        async with aclosing(
+            pulls.read(self._wire, STREAM, start=start, end=min(end or last, last), subjects=subjects)
+        ) as batches:
+            async for found in batches:
+                self._seen(found[-1])
+                yield found
+
+    async def follow(self, *, start: int, subjects: tuple[str, ...] = ()) -> AsyncGenerator[list[Stored], None]:
+        """As the port says."""
+        async with aclosing(pulls.follow(self._wire, STREAM, start=start, subjects=subjects)) as batches:
+            async for found in batches:
+                self._seen(found[-1])
+                yield found
+
+    def _seen(self, entry: Stored) -> None:
+        if entry.seq > self._last_logged[0]:
+            self._last_logged = (entry.seq, entry.logged)
+
+    def _settle(self, entry: Entry, future: asyncio.Future[int], answer: Message | Unknown) -> None:
+        """Resolve an append by the server's answer."""
+        place = entry.expect + 1
+        ack = _ack_in(answer)
+        if isinstance(ack, Unknown):
+            _fail(future, ack)
+        elif ack.error is None and ack.seq == place:
+            future.set_result(place)
+        elif ack.error is None:
+            _fail(future, Conflict(f"{entry.id} is already at {ack.seq}, not at {place}"))
+        elif ack.error.err_code in WRONG_LAST:
+            self._look(entry, future, ack.error.description)
+        elif ack.error.err_code in FULL:
+            _fail(future, Full(ack.error.description))
+        else:
+            _fail(future, Unknown(f"{ack.error.description} ({ack.error.err_code})"))
+
+    def _look(self, entry: Entry, future: asyncio.Future[int], said: str) -> None:
+        """Was it us? The log's last sequence is not the expected one; see what is at the place."""
+        place = entry.expect + 1
+        last = said.rpartition(" ")[2]
+        if last.isdigit() and int(last) < place:
+            _fail(future, Conflict(said))  # the entries before it are missing
+            return
+
+        def settle(answer: Message | Unknown) -> None:
+            if future.done():
+                return
+            try:
+                found = answer if isinstance(answer, Unknown) else entry_in(answer.data)
+            except Unknown as error:
+                found = error
+            if isinstance(found, Unknown):
+                _fail(future, found)
+            elif found is not None and found.id == entry.id:
+                future.set_result(place)
+            else:
+                _fail(future, Conflict(said))
+
+        self._wire.exchange(f"$JS.API.STREAM.MSG.GET.{STREAM}", b'{"seq":%d}' % place, settle=settle)
+
+
+def _ack_in(answer: Message | Unknown) -> PubAck | Unknown:
+    if isinstance(answer, Unknown):
+        return answer
+    try:
+        return _read_ack(answer.data)
+    except msgspec.MsgspecError as error:
+        return Unknown(f"the server's answer cannot be read: {error}")
+
+
+def _fail(future: asyncio.Future[int], error: Exception) -> None:
+    future.set_exception(error)
+    future.exception()  # seen: a writer that drops what it speculated does not look at each
+
+
+def _stream(name: str, subjects: list[str], max_bytes: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "subjects": subjects,
+        "storage": "file",
+        "retention": "limits",
+        "max_bytes": max_bytes,
+        "max_msgs": -1,
+        "max_age": 0,
+        "allow_direct": True,
+        "duplicate_window": 120 * SECOND,
+    }

@@ -1,0 +1,276 @@
+"""Everything the coordinator decides about: the unfinished runs, the fleet, and what needs a word from it.
+
+The world is a fold of the whole log. Beside the runs it keeps indexes, so that a decision costs what it says and
+nothing scans everything: for each kind of decision the jobs that need it, for each set of labels the queue. The
+indexes follow from the state; `restore` rebuilds them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from enum import Enum, auto
+from typing import Final
+
+import msgspec
+
+from headway.core import fleet as fleets
+from headway.core import run as runs
+from headway.core.envelope import Envelope, digest
+from headway.core.events import CoordinatorCheckpointed, CoordinatorElected, RunnerRegistered
+from headway.core.fleet import Fleet
+from headway.core.plan import Job, Plan
+from headway.core.run import JobState, Run
+from headway.core.states import State
+
+FINISHED_KEPT: Final = 10_000
+"""How many finished runs are remembered, to know an ask that comes late."""
+
+Key = tuple[str, str]
+"""A job: its run's id and its name."""
+
+
+class Need(Enum):
+    """What a job needs the coordinator to say. `ASSIGN` is the queue's, the others are said at once."""
+
+    CANCEL = auto()
+    REQUEST_CANCEL = auto()
+    CHOOSE = auto()
+    SKIP = auto()
+    QUEUE = auto()
+    ASSIGN = auto()
+
+
+def need_of(run: Run, job: JobState) -> Need | None:
+    """What a job needs next, None when it waits for others."""
+    if job.state is State.COMPLETED:
+        return None
+    if job.runner:
+        return Need.REQUEST_CANCEL if run.cancel is not None and job.cancel is None else None
+    if run.cancel is not None or job.cancel is not None:
+        return Need.CANCEL
+    if job.ended:
+        return Need.CHOOSE
+    if job.state is State.ADMITTED:
+        if job.blocked_by:
+            return Need.SKIP
+        return Need.QUEUE if not job.waiting_on else None
+    if job.state is State.QUEUED and run.paused is None:
+        return Need.ASSIGN
+    return None
+
+
+class Snapshot(msgspec.Struct, kw_only=True):
+    """The world as it is kept in a checkpoint blob."""
+
+    seq: int
+    runs: list[Run]
+    fleet: Fleet
+    finished: dict[str, int]
+    checkpoint: str
+    checkpoint_seq: int
+
+
+class World:
+    """The fold of the log up to `seq`. `plans` are given from outside, by the digest that an event names."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.runs: dict[str, Run] = {}
+        self.fleet = Fleet(runners={}, departed={})
+        self.finished: dict[str, int] = {}
+        self.plans: dict[str, dict[str, Job] | None] = {}
+        self.checkpoint = ""
+        self.checkpoint_seq = 0
+        self.needs: dict[Need, dict[Key, None]] = {need: {} for need in Need if need is not Need.ASSIGN}
+        self.queue: dict[tuple[str, ...], dict[str, list[tuple[int, str, str]]]] = {}
+        self.parked: dict[str, list[Key]] = {}
+        self.group_held: dict[str, int] = {}
+        self.project_held: dict[str, int] = {}
+        self.unadmitted: dict[str, None] = {}
+        self.closable: dict[str, None] = {}
+        self.bereaved: dict[str, None] = {}
+        self.replaced: dict[str, None] = {}
+
+    def give_plan(self, run: str, plan: Plan | None) -> None:
+        """Supply what a run's plan digest names; None when the blob cannot be read."""
+        if run not in self.finished:
+            self.plans[run] = {job.name: job for job in plan.jobs} if plan is not None else None
+
+    def apply(self, envelope: Envelope, body: bytes, seq: int) -> None:
+        """Fold the entry at `seq`. One that is already folded changes nothing."""
+        if seq <= self.seq:
+            return
+        self.seq = seq
+        if envelope.run:
+            self._apply_run(envelope, body, seq)
+        elif isinstance(envelope.data, CoordinatorElected | CoordinatorCheckpointed):
+            if envelope.data.checkpoint_seq >= self.checkpoint_seq:
+                self.checkpoint = envelope.data.checkpoint
+                self.checkpoint_seq = envelope.data.checkpoint_seq
+        else:
+            fleets.evolve(self.fleet, envelope)
+            self._index_fleet(envelope)
+
+    def _apply_run(self, envelope: Envelope, body: bytes, seq: int) -> None:
+        run = self.runs.get(envelope.run)
+        if run is None:
+            if envelope.run in self.finished or envelope.n != 1:
+                return
+            run = self.runs[envelope.run] = Run(id=envelope.run, jobs={}, dependents={})
+        job = run.jobs.get(envelope.job)
+        holder = job.runner if job else ""
+        paused, cancelled = run.paused, run.cancel
+        runs.evolve(run, envelope, seq)
+        run.head = digest(body)
+        if envelope.job:
+            self._index_job(run, envelope.job, holder)
+        elif (run.paused, run.cancel) != (paused, cancelled):
+            for name, one in run.jobs.items():
+                self._reindex(run, name, one)
+        self._index_run(run)
+
+    def _index_run(self, run: Run) -> None:
+        if run.outcome is not None:
+            self._forget(run)
+            return
+        if len(run.jobs) < run.job_count:
+            self.unadmitted[run.id] = None
+            return
+        self.unadmitted.pop(run.id, None)
+        if run.admitted_seq and not run.open_jobs and not run.outputs_wanted:
+            self.closable[run.id] = None
+
+    def _forget(self, run: Run) -> None:
+        del self.runs[run.id]
+        self.plans.pop(run.id, None)
+        self.unadmitted.pop(run.id, None)
+        self.closable.pop(run.id, None)
+        self.finished[run.id] = run.admitted_seq
+        if len(self.finished) > FINISHED_KEPT:
+            del self.finished[next(iter(self.finished))]
+
+    def _index_job(self, run: Run, name: str, holder: str) -> None:
+        job = run.jobs.get(name)
+        if job is None:
+            return
+        if job.runner != holder:
+            if holder:
+                self._release(run, name, job, holder)
+            if job.runner:
+                self._hold(run, name, job)
+        self._reindex(run, name, job)
+        if job.state is State.COMPLETED:
+            for dependent in run.dependents.get(name, ()):
+                self._reindex(run, dependent, run.jobs[dependent])
+
+    def _reindex(self, run: Run, name: str, job: JobState) -> None:
+        key = (run.id, name)
+        need = need_of(run, job)
+        for kind, index in self.needs.items():
+            if kind is need:
+                index[key] = None
+            else:
+                index.pop(key, None)
+        if need is Need.ASSIGN:
+            self.enqueue(run, name, job)
+
+    def enqueue(self, run: Run, name: str, job: JobState) -> None:
+        """Put a job into the queue of its labels and project. Doubles are harmless: see `queued`."""
+        queue = self.queue.setdefault(job.runs_on, {}).setdefault(run.project, [])
+        heapq.heappush(queue, (job.queued_seq, run.id, name))
+
+    def queued(self, entry: tuple[int, str, str]) -> tuple[Run, JobState] | None:
+        """The job behind an entry of the queue, None when the entry no longer means anything."""
+        seq, run_id, name = entry
+        run = self.runs.get(run_id)
+        job = run.jobs.get(name) if run else None
+        if run is None or job is None or job.queued_seq != seq or need_of(run, job) is not Need.ASSIGN:
+            return None
+        return run, job
+
+    def _hold(self, run: Run, name: str, job: JobState) -> None:
+        runner = self.fleet.runners.get(job.runner)
+        if runner is not None:
+            runner.held.add((run.id, name))
+            if runner.gone:
+                self.bereaved[runner.runner] = None
+        self.project_held[run.project] = self.project_held.get(run.project, 0) + 1
+        if job.concurrency_group:
+            self.group_held[job.concurrency_group] = self.group_held.get(job.concurrency_group, 0) + 1
+
+    def _release(self, run: Run, name: str, job: JobState, holder: str) -> None:
+        runner = self.fleet.runners.get(holder)
+        if runner is not None:
+            runner.held.discard((run.id, name))
+            self._bury(holder)
+        _count_down(self.project_held, run.project)
+        if job.concurrency_group:
+            _count_down(self.group_held, job.concurrency_group)
+            for run_id, parked in self.parked.pop(job.concurrency_group, ()):
+                found = self.runs.get(run_id)
+                if found is not None and need_of(found, found.jobs[parked]) is Need.ASSIGN:
+                    self.enqueue(found, parked, found.jobs[parked])
+
+    def _index_fleet(self, envelope: Envelope) -> None:
+        event = envelope.data
+        if isinstance(event, RunnerRegistered):
+            for runner in event.replaces:
+                old = self.fleet.runners.get(runner)
+                if old is not None and old.replaced and not old.gone:
+                    self.replaced[runner] = None
+        runner_id: str = getattr(event, "runner", "")
+        runner_state = self.fleet.runners.get(runner_id)
+        if runner_state is not None and runner_state.gone:
+            self.replaced.pop(runner_id, None)
+            if runner_state.held:
+                self.bereaved[runner_id] = None
+            self._bury(runner_id)
+
+    def _bury(self, runner: str) -> None:
+        """Forget a runner that is gone and holds nothing."""
+        state = self.fleet.runners.get(runner)
+        if state is not None and state.gone and not state.held:
+            fleets.bury(self.fleet, runner)
+            self.bereaved.pop(runner, None)
+
+    def snapshot(self) -> bytes:
+        """The state as bytes from which `restore` makes an equal world."""
+        return msgspec.json.encode(
+            Snapshot(
+                seq=self.seq,
+                runs=list(self.runs.values()),
+                fleet=self.fleet,
+                finished=self.finished,
+                checkpoint=self.checkpoint,
+                checkpoint_seq=self.checkpoint_seq,
+            )
+        )
+
+
+def restore(body: bytes) -> World:
+    """The world in a snapshot, its indexes rebuilt. Raises msgspec.DecodeError or ValidationError."""
+    found = msgspec.json.decode(body, type=Snapshot)
+    world = World()
+    world.seq = found.seq
+    world.fleet = found.fleet
+    world.finished = found.finished
+    world.checkpoint, world.checkpoint_seq = found.checkpoint, found.checkpoint_seq
+    for runner in world.fleet.runners.values():
+        runner.held = set()
+    for run in found.runs:
+        world.runs[run.id] = run
+        for name in run.jobs:
+            world._index_job(run, name, "")
+        world._index_run(run)
+    for runner in world.fleet.runners.values():
+        if runner.gone:
+            world.bereaved[runner.runner] = None
+        elif runner.replaced:
+            world.replaced[runner.runner] = None
+    return world
+
+
+def _count_down(counts: dict[str, int], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

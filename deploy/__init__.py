@@ -1,0 +1,1 @@
+"""Gates, rollouts and convergence. Empty until those are built; the place is kept by the design."""

@@ -1,0 +1,1 @@
+"""The log as SQLite tables, and the questions asked of them."""

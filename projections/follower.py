@@ -1,0 +1,158 @@
+"""Keeping the tables at the end of the log.
+
+The follower reads batches as they come and writes each at once. What it has folded in memory is worth nothing until it
+is written: after any trouble it forgets all of it and goes on from the position in the file. It survives a full disk
+(tries again), a damaged file (sets it aside and folds again) and a log that is not the one the file was made from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from headway.core.envelope import Recorded, decode
+from headway.core.errors import BrokenError, HeadwayError, UnavailableError
+from headway.core.log import Log, Stored, Unknown
+from headway.projections.apply import Fold
+from headway.projections.store import DamagedError, Store, StoreError
+
+PAUSE_SECONDS: Final = 0.2
+PAUSE_SECONDS_MAX: Final = 5.0
+
+Listener = Callable[[list[Recorded]], None]
+
+
+def recorded_of(stored: Stored) -> Recorded:
+    """An entry of the log with its envelope. Raises UnavailableError for an event of a newer Headway."""
+    try:
+        envelope = decode(stored.body)
+    except msgspec.MsgspecError as error:
+        raise BrokenError(f"event {stored.seq} cannot be read: {error}", next="report this, with the event") from error
+    return Recorded(seq=stored.seq, logged=stored.logged, envelope=envelope, body=stored.body)
+
+
+class Follower:
+    """Follows a log into a store. `trouble` says in words why it does not get on, "" while it does."""
+
+    def __init__(self, log: Log, store: Store) -> None:
+        self.trouble = ""
+        self._log = log
+        self._store = store
+        self._fold = Fold()
+        self._turn = asyncio.Lock()
+        self._listeners: list[Listener] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waited = 0
+        self._ended: HeadwayError | None = None
+
+    @property
+    def position(self) -> int:
+        """The last event that is in the tables."""
+        return self._store.position
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with the events of each batch once they are in the tables; returns what ends that.
+
+        It is called from the event loop, in order, and must not block.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    async def wait_for(self, seq: int, *, timeout_seconds: float = 5.0) -> None:
+        """Wait until the tables have what `seq` says, to read one's own writes. Raises UnavailableError."""
+        if self._ended is not None:
+            raise self._ended
+        if self.position >= seq:
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waited += 1
+        heapq.heappush(self._waiting, (seq, self._waited, reached))
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await reached
+        except TimeoutError:
+            raise UnavailableError(
+                f"the tables are at event {self.position} and have not reached {seq}"
+                + (f": {self.trouble}" if self.trouble else ""),
+                next="try again in a moment; 'headway doctor' says what is wrong",
+            ) from None
+
+    async def run(self) -> None:
+        """Follow until cancelled. Raises BrokenError for a log that cannot be, UnavailableError for a newer one's."""
+        pause = PAUSE_SECONDS
+        self._ended = None
+        try:
+            while True:
+                start = self.position
+                try:
+                    await self._follow()
+                except DamagedError as error:
+                    self.trouble = str(error)
+                    await self._store.start_over(str(error))
+                except (StoreError, Unknown) as error:
+                    self.trouble = str(error)
+                    pause = PAUSE_SECONDS if self.position > start else min(2 * pause, PAUSE_SECONDS_MAX)
+                    await asyncio.sleep(pause)
+        except HeadwayError as error:
+            self._ended = error
+            self.trouble = str(error)
+            for _, _, reached in self._waiting:
+                if not reached.done():
+                    reached.set_exception(error)
+            self._waiting.clear()
+            raise
+
+    async def rebuild(self) -> None:
+        """Fold the whole log into a new file and put it in the old one's place, while following goes on."""
+        scratch = await Scratch.begin(self._log, self._store.path)
+        try:
+            await scratch.fold(until=self.position)
+            async with self._turn:
+                await scratch.fold(until=self.position)
+                await scratch.finish()
+                await self._store.replace_with(scratch.path)
+                self._forget()
+        finally:
+            await scratch.close()
+
+    async def _follow(self) -> None:
+        await self._store.refresh()
+        self._forget()
+        await self._check_log()
+        self.trouble = ""
+        async with aclosing(self._log.follow(start=self.position + 1)) as batches:
+            async for batch in batches:
+                if self._store.damaged:
+                    raise DamagedError(f"{self._store.path} is damaged", next="it is folded again from the log")
+                async with self._turn:
+                    news = await fold_batch(self._fold, self._store, batch)
+                self._tell(news)
+
+    async def _check_log(self) -> None:
+        """The last event in the tables must be on this log; else they tell of another."""
+        if not self.position:
+            return
+        [(body,)] = await self._store.fetch("select body from events where seq = ?", (self.position,)) or [(b"",)]
+        async for batch in self._log.read(start=self.position, end=self.position):
+            if batch[0].body == body:
+                return
+        await self._store.start_over(f"the log is not the one that {self._store.path.name} was made from")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._fold = Fold(position=self._store.position, logged=self._store.logged)
+
+    def _tell(self, news: list[Recorded]) -> None:
+        while self._waiting and self._waiting[0][0] <= self.position:
+            reached = heapq.heappop(self._waiting)[2]
+            if not reached.done():
+                reached.set_result(None)
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.call_soon(listener, news)

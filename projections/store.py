@@ -1,0 +1,347 @@
+"""The file that the tables live in: opening it, writing a batch, reading it, setting it aside, swapping it.
+
+The only place that opens SQLite, and always through aiosqlite. A whole batch costs one trip to aiosqlite's thread: the
+writer is a connection whose `commit` first writes what is staged. While the event loop is busy each SQL statement may
+have to wait for the interpreter's lock, so rows go in many to a statement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import cache, partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiosqlite
+import msgspec
+
+from headway.core.errors import BrokenError, UnavailableError
+from headway.projections.tables import (
+    EVENT_COLUMNS,
+    INDEXES,
+    ORDER,
+    SCHEMA_VERSION,
+    TABLES,
+    Changes,
+    Row,
+    columns_of,
+    quoted,
+)
+
+READERS_MAX: Final = 4
+AT_ONCE: Final = (64, 8, 1)
+"""How many rows go into one statement; few sizes, so that the prepared statements are found again."""
+
+_PRAGMAS: Final = "pragma journal_mode = wal; pragma synchronous = normal; pragma journal_size_limit = 67108864;"
+_PRAGMAS_SCRATCH: Final = "pragma journal_mode = off; pragma synchronous = off; pragma locking_mode = exclusive;"
+_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class StoreError(UnavailableError):
+    """The file cannot be used now; nothing was written."""
+
+
+class DamagedError(StoreError):
+    """The file is no database, or no longer one."""
+
+
+class _Writer(sqlite3.Connection):
+    """A connection whose commit writes what is staged, and the position, in one transaction."""
+
+    def __init__(self, *arguments: Any, staged: list[Changes], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._staged = staged
+
+    def commit(self) -> None:
+        self.execute("begin immediate")
+        try:
+            for changes in self._staged:
+                self._write(changes)
+            self.execute("commit")
+        except BaseException:
+            if self.in_transaction:
+                self.execute("rollback")
+            raise
+        finally:
+            self._staged.clear()
+
+    def _write(self, changes: Changes) -> None:
+        before = changes.position - len(changes.events)
+        moved = self.execute(
+            "update meta set position = ?, logged = ? where position = ?", (changes.position, changes.logged, before)
+        )
+        if moved.rowcount != 1:
+            raise BrokenError(f"the projection is not at {before}", next="look for a second service on the same folder")
+        self._write_many(None, changes.events)
+        for kind, rows in changes.rows:
+            self._write_many(kind, [msgspec.structs.astuple(row) for row in rows])
+
+    def _write_many(self, kind: type[Row] | None, rows: Sequence[tuple[Any, ...]]) -> None:
+        start = 0
+        for size in AT_ONCE:
+            statement = _insert(kind, size)
+            while len(rows) - start >= size:
+                self.execute(statement, list(chain.from_iterable(rows[start : start + size])))
+                start += size
+
+
+@cache
+def _insert(kind: type[Row] | None, count: int) -> str:
+    """SQL that adds `count` events (kind None), or adds or changes that many rows."""
+    columns = EVENT_COLUMNS if kind is None else kind.__struct_fields__
+    one = f"({', '.join('?' * len(columns))})"
+    table = "events" if kind is None else kind.table
+    sql = f"insert into {table} ({quoted(columns)}) values {', '.join([one] * count)}"
+    if kind is None:
+        return sql
+    changing = [name for name in columns if name not in kind.key and name not in kind.fixed]
+    return f"{sql} on conflict ({quoted(kind.key)}) do update set " + ", ".join(
+        f'"{name}" = excluded."{name}"' for name in changing
+    )
+
+
+def _explained(error: sqlite3.Error, path: Path) -> UnavailableError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _DAMAGE:
+        return DamagedError(f"{path} is damaged: {error}", next="it is rebuilt from the log at the next start")
+    if code == sqlite3.SQLITE_FULL:
+        return StoreError(f"no space is left for {path}", next="free some space on its disk")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return StoreError(
+            f"{path} cannot be opened for writing: {error}",
+            next="give yourself write permission to it and its folder, or set HEADWAY_HOME to another folder",
+        )
+    return StoreError(f"{path} cannot be used: {error}", next="look at its disk, and for another process that holds it")
+
+
+class Store:
+    """One projection file. Made by `open`; `note` says in words when what was found could not be used."""
+
+    def __init__(self, path: Path, *, scratch: bool = False) -> None:
+        self.path = path
+        self.note = ""
+        self.position = 0
+        self.logged = 0
+        self.damaged = False
+        self._scratch = scratch
+        self._staged: list[Changes] = []
+        self._writer: aiosqlite.Connection | None = None
+        self._idle: list[aiosqlite.Connection] = []
+        self._seats = asyncio.Semaphore(READERS_MAX)
+        self._swapping = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """The store in this file, which is made if need be. What cannot be read is set aside and begun anew.
+
+        Raises UnavailableError when the place cannot be used.
+        """
+        store = cls(path)
+        await store._open()
+        return store
+
+    @classmethod
+    async def open_scratch(cls, path: Path) -> Self:
+        """A new file to be filled quickly and then finished; it survives nothing until `finish`."""
+        _remove(path)
+        store = cls(path, scratch=True)
+        await store._open()
+        return store
+
+    async def write(self, changes: Changes) -> None:
+        """Write rows and position in one transaction. Raises StoreError, and nothing was written then."""
+        assert self._writer is not None, "the store is open"
+        self._staged.append(changes)
+        try:
+            await self._writer.commit()
+        except sqlite3.Error as error:
+            raise _explained(error, self.path) from error
+        self.position, self.logged = changes.position, changes.logged
+
+    async def fetch(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows as the writer sees them, for the fold."""
+        assert self._writer is not None, "the store is open"
+        try:
+            return list(await self._writer.execute_fetchall(sql, parameters))
+        except sqlite3.Error as error:
+            raise _explained(error, self.path) from error
+
+    async def refresh(self) -> None:
+        """Learn the position from the file, after whatever a cancelled writer left in the thread."""
+        if self._writer is None:
+            await self._open()
+        [(self.position, self.logged)] = await self.fetch("select position, logged from meta")
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[aiosqlite.Connection, None]:
+        """A connection for questions, in a transaction of its own: all answers are of one moment."""
+        async with self._seats:
+            connection = self._idle.pop() if self._idle else await self._open_reader()
+            try:
+                await connection.execute_fetchall("begin")
+                yield connection
+            except sqlite3.Error as error:
+                explained = _explained(error, self.path)
+                self.damaged = self.damaged or isinstance(explained, DamagedError)
+                raise explained from error
+            finally:
+                self._idle.append(connection)  # before the wait: its thread keeps the order, whatever comes next
+                await connection.rollback()
+
+    async def start_over(self, reason: str) -> None:
+        """Set the file aside and begin an empty one. Whoever reads waits meanwhile."""
+        async with self._alone():
+            await self._close_all()
+            _set_aside(self.path)
+            await self._open()
+        self.note = f"{reason}; the old file is kept as {_aside(self.path).name}"
+
+    async def replace_with(self, path: Path) -> None:
+        """Put a finished file in this one's place. Whoever reads waits meanwhile."""
+        async with self._alone():
+            await self._close_all()
+            try:
+                _remove_beside(self.path)
+                os.replace(path, self.path)
+            finally:
+                await self._open()
+
+    async def finish(self) -> None:
+        """Make a scratch file whole: indexes, write-ahead log, all of it on the disk. It is closed then."""
+        assert self._writer is not None, "the store is open"
+        assert self._scratch, "only a scratch file is finished"
+        try:
+            await self._writer.executescript(INDEXES + "pragma locking_mode = normal; pragma journal_mode = wal;")
+        except sqlite3.Error as error:
+            raise _explained(error, self.path) from error
+        finally:
+            await self.close()
+        await asyncio.to_thread(_sync, self.path)
+
+    async def close(self) -> None:
+        """Close every connection; waits for those who read."""
+        async with self._alone():
+            await self._close_all()
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncGenerator[None, None]:
+        async with self._swapping:
+            taken = 0
+            try:
+                for _ in range(READERS_MAX):
+                    await self._seats.acquire()
+                    taken += 1
+                yield
+            finally:
+                for _ in range(taken):
+                    self._seats.release()
+
+    async def _open(self) -> None:
+        self.damaged = False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{self.path.parent} cannot be made: {error.strerror}",
+                next="give yourself write permission there, or set HEADWAY_HOME to another folder",
+            ) from error
+        try:
+            unusable = await self._open_writer()
+        except DamagedError as error:
+            await self._close_all()
+            unusable = str(error)
+        if unusable:
+            await self._close_all()
+            _set_aside(self.path)
+            self.note = f"{unusable}; the log is folded again, the old file is kept as {_aside(self.path).name}"
+            await self._open_writer()
+
+    async def _open_writer(self) -> str:
+        """Open or make the tables. Says what is wrong with what is there, "" when nothing is."""
+        try:
+            factory = partial(_Writer, staged=self._staged)
+            self._writer = await aiosqlite.connect(
+                self.path, factory=factory, isolation_level=None, cached_statements=256
+            )
+            await self._writer.executescript(_PRAGMAS_SCRATCH if self._scratch else _PRAGMAS)
+            names = {name for (name,) in await self.fetch("select name from sqlite_schema where type = 'table'")}
+            if not names:
+                indexes = "" if self._scratch else INDEXES
+                meta = f"insert into meta values (1, {SCHEMA_VERSION}, 0, 0);"
+                await self._writer.executescript(f"begin immediate; {TABLES} {indexes} {meta} commit;")
+            elif not names.issuperset(ORDER):
+                return f"{self.path} has other tables than expected"
+            rows = await self.fetch("select schema_version, position, logged from meta")
+        except sqlite3.Error as error:
+            await self._close_all()
+            raise _explained(error, self.path) from error
+        except StoreError:
+            await self._close_all()
+            raise
+        if len(rows) != 1 or rows[0][0] != SCHEMA_VERSION:
+            return f"{self.path} was written by a version of Headway with other tables"
+        self.position, self.logged = rows[0][1], rows[0][2]
+        return ""
+
+    async def _open_reader(self) -> aiosqlite.Connection:
+        try:
+            connection = await aiosqlite.connect(self.path, isolation_level=None)
+            try:
+                await connection.execute_fetchall("pragma query_only = 1")
+            except BaseException:
+                await connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise _explained(error, self.path) from error
+        return connection
+
+    async def _close_all(self) -> None:
+        idle, self._idle = self._idle, []
+        writer, self._writer = self._writer, None
+        for connection in [*idle, *([writer] if writer else [])]:
+            with suppress(sqlite3.Error):
+                await connection.close()
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".set-aside")
+
+
+def _beside(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
+
+
+def _remove_beside(path: Path) -> None:
+    for one in _beside(path):
+        one.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _remove_beside(path)
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a file out of the way; what SQLite keeps beside it would be played into its successor."""
+    try:
+        if path.exists():
+            os.replace(path, _aside(path))
+        _remove_beside(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be set aside: {error.strerror}", next="move it away yourself; the log has all that was in it"
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    for one in (path, path.parent):
+        descriptor = os.open(one, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,349 @@
+"""The tables, and their rows as Python sees them.
+
+Tables are disposable: the log is the truth. There are no migrations; whoever changes `TABLES` raises `SCHEMA_VERSION`,
+and the store drops what it finds and folds the log again.
+
+Times are microseconds since 1970 UTC by the log's clock. Lists and structures are JSON text. A row's fields stand in
+the order of its table's columns.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import msgspec
+
+SCHEMA_VERSION: Final = 1
+
+TABLES: Final = """
+create table meta (
+    one integer primary key check (one = 1),
+    schema_version integer not null,
+    position integer not null,
+    logged integer not null
+) strict;
+
+create table events (
+    seq integer primary key,
+    run text not null,
+    n integer not null,
+    type text not null,
+    job text not null,
+    attempt integer not null,
+    logged integer not null,
+    at integer not null,
+    actor text not null,
+    body blob not null
+) strict;
+
+create table runs (
+    seq integer primary key,
+    run text not null unique,
+    project text not null, pipeline text not null, branch text not null, "commit" text not null,
+    dirty integer not null, actor text not null, "trigger" text not null, parameters text not null,
+    pipeline_file text not null, pipeline_digest text not null, plan_digest text not null, source_digest text not null,
+    config_digest text not null, headway_version text not null, "only" text not null,
+    admitted integer not null, started integer, completed integer, seq_completed integer,
+    n integer not null,
+    status text not null, status_paused text not null, outcome text, jobs integer not null,
+    pending integer not null, retry integer not null, running integer not null, success integer not null,
+    failed integer not null, cancelled integer not null, skipped integer not null,
+    paused_since integer, paused_by text, paused_reason text,
+    cancelled_by text, cancel_reason text
+) strict;
+
+create table jobs (
+    run text not null, job text not null, seq integer not null,
+    depends_on text not null, runs_on text not null, executor text not null, retry_count integer not null,
+    concurrency_group text not null, concurrency_limit integer not null,
+    state text not null, status text not null, outcome text, attempt integer not null, runner text,
+    fact integer not null, held integer not null,
+    entered integer not null, queued integer, started integer, completed integer,
+    exit_code integer, reason text not null, failure text, output text,
+    cancelled_by text, cancel_reason text,
+    primary key (run, job)
+) strict, without rowid;
+
+create table attempts (
+    run text not null, job text not null, attempt integer not null, runner text not null,
+    state text not null, outcome text, reason text not null,
+    assigned integer not null, preparing integer, started integer, uploading integer, ended integer,
+    exit_code integer, failure text, prepared text not null,
+    output text, output_bytes integer not null, output_truncated integer not null, output_missing text not null,
+    primary key (run, job, attempt)
+) strict, without rowid;
+
+create table steps (
+    run text not null, job text not null, attempt integer not null, step integer not null,
+    name text not null, shell text not null, tried integer not null,
+    outcome text, exit_code integer, signal text not null, reason text not null,
+    started integer not null, ended integer, duration_ms integer,
+    primary key (run, job, attempt, step)
+) strict, without rowid;
+
+create table runners (
+    runner text primary key, seq integer not null,
+    name text not null, labels text not null, slots integer not null, executors text not null,
+    host text not null, platform text not null, pid integer not null, headway_version text not null,
+    registered integer not null,
+    state text not null, reason text not null, changed integer not null
+) strict, without rowid;
+
+create table fleet (
+    one integer primary key check (one = 1),
+    paused_since integer, paused_by text, paused_reason text
+) strict;
+
+create table coordinator (
+    one integer primary key check (one = 1),
+    coordinator text not null, elected integer not null, headway_version text not null, host text not null,
+    pid integer not null, checkpoint text not null, checkpoint_seq integer not null
+) strict;
+"""
+
+INDEXES: Final = """
+create index events_of_run on events (run);
+create index runs_by_status on runs (status);
+create index runs_by_pipeline on runs (pipeline);
+create index runs_by_project on runs (project);
+create index runs_by_admitted on runs (admitted);
+create index jobs_by_status on jobs (status, seq);
+create index jobs_by_seq on jobs (seq);
+"""
+
+
+class Row(msgspec.Struct, gc=False):
+    """A row of the table `table`, known by the columns `key`; the columns `fixed` never change once written."""
+
+    table: ClassVar[str]
+    key: ClassVar[tuple[str, ...]]
+    fixed: ClassVar[tuple[str, ...]] = ()
+
+
+class RunRow(Row, gc=False):
+    """A run. `status_paused` is what `status` is while the whole service is paused; n is its last event's number.
+
+    `pending` to `skipped` count its jobs by status, as if nothing were paused.
+    """
+
+    table = "runs"
+    key = ("seq",)
+    fixed = (
+        *("run", "project", "pipeline", "branch", "commit", "dirty", "actor", "trigger", "parameters"),
+        *("pipeline_file", "pipeline_digest", "plan_digest", "source_digest", "config_digest", "headway_version"),
+        *("only", "admitted"),
+    )
+
+    seq: int
+    run: str
+    project: str
+    pipeline: str
+    branch: str
+    commit: str
+    dirty: int
+    actor: str
+    trigger: str
+    parameters: str
+    pipeline_file: str
+    pipeline_digest: str
+    plan_digest: str
+    source_digest: str
+    config_digest: str
+    headway_version: str
+    only: str
+    admitted: int
+    started: int | None = None
+    completed: int | None = None
+    seq_completed: int | None = None
+    n: int = 0
+    status: str = "pending"
+    status_paused: str = "paused"
+    outcome: str | None = None
+    jobs: int = 0
+    pending: int = 0
+    retry: int = 0
+    running: int = 0
+    success: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    paused_since: int | None = None
+    paused_by: str | None = None
+    paused_reason: str | None = None
+    cancelled_by: str | None = None
+    cancel_reason: str | None = None
+
+
+class JobRow(Row, gc=False):
+    """A job. `runner` holds it, or held it last, as `held` says; `fact` is the highest number its attempt has used.
+
+    `status` is what it is while nothing is paused.
+    """
+
+    table = "jobs"
+    key = ("run", "job")
+    fixed = (
+        *("seq", "depends_on", "runs_on", "executor", "retry_count"),
+        *("concurrency_group", "concurrency_limit"),
+    )
+
+    run: str
+    job: str
+    seq: int
+    depends_on: str
+    runs_on: str
+    executor: str
+    retry_count: int
+    concurrency_group: str
+    concurrency_limit: int
+    state: str
+    status: str
+    outcome: str | None
+    attempt: int
+    runner: str | None
+    fact: int
+    held: int
+    entered: int
+    queued: int | None = None
+    started: int | None = None
+    completed: int | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    failure: str | None = None
+    output: str | None = None
+    cancelled_by: str | None = None
+    cancel_reason: str | None = None
+
+
+class AttemptRow(Row, gc=False):
+    """An attempt that was given to a runner. `state` ends as completed, with an outcome, or as lost, without one."""
+
+    table = "attempts"
+    key = ("run", "job", "attempt")
+    fixed = ("runner", "assigned")
+
+    run: str
+    job: str
+    attempt: int
+    runner: str
+    state: str
+    outcome: str | None
+    reason: str
+    assigned: int
+    preparing: int | None = None
+    started: int | None = None
+    uploading: int | None = None
+    ended: int | None = None
+    exit_code: int | None = None
+    failure: str | None = None
+    prepared: str = "[]"
+    output: str | None = None
+    output_bytes: int = 0
+    output_truncated: int = 0
+    output_missing: str = ""
+
+
+class StepRow(Row, gc=False):
+    """A step of an attempt, as it went the last time it was tried."""
+
+    table = "steps"
+    key = ("run", "job", "attempt", "step")
+
+    run: str
+    job: str
+    attempt: int
+    step: int
+    name: str
+    shell: str
+    tried: int
+    outcome: str | None
+    exit_code: int | None
+    signal: str
+    reason: str
+    started: int
+    ended: int | None = None
+    duration_ms: int | None = None
+
+
+class RunnerRow(Row, gc=False):
+    """A runner. `state` is active, draining, lost or left; `changed` is since when, `reason` why."""
+
+    table = "runners"
+    key = ("runner",)
+
+    runner: str
+    seq: int
+    name: str
+    labels: str
+    slots: int
+    executors: str
+    host: str
+    platform: str
+    pid: int
+    headway_version: str
+    registered: int
+    state: str
+    reason: str
+    changed: int
+
+
+class FleetRow(Row, gc=False):
+    """Whether the whole service is paused, by whom and since when."""
+
+    table = "fleet"
+    key = ("one",)
+
+    one: int = 1
+    paused_since: int | None = None
+    paused_by: str | None = None
+    paused_reason: str | None = None
+
+
+class CoordinatorRow(Row, gc=False):
+    """The coordinator that was elected last."""
+
+    table = "coordinator"
+    key = ("one",)
+
+    one: int
+    coordinator: str
+    elected: int
+    headway_version: str
+    host: str
+    pid: int
+    checkpoint: str
+    checkpoint_seq: int
+
+
+EventRow = tuple[int, str, int, str, str, int, int, int, str, bytes]
+"""A row of `events`, which are only ever added."""
+
+EVENT_COLUMNS: Final = ("seq", "run", "n", "type", "job", "attempt", "logged", "at", "actor", "body")
+
+KINDS: Final[tuple[type[Row], ...]] = (RunRow, JobRow, AttemptRow, StepRow, RunnerRow, FleetRow, CoordinatorRow)
+
+ORDER: Final[dict[str, tuple[str, ...]]] = {
+    "meta": ("one",),
+    "events": ("seq",),
+    **{kind.table: kind.key for kind in KINDS},
+}
+"""Every table with the columns that order it, for whoever walks all of them."""
+
+
+class Changes(msgspec.Struct):
+    """What a batch of events does to the tables: `position` is its last event, `logged` the fold's time at it."""
+
+    position: int
+    logged: int
+    events: list[EventRow]
+    rows: list[tuple[type[Row], list[Row]]]
+
+
+def quoted(columns: tuple[str, ...]) -> str:
+    """Column names for SQL, some of which SQL would like for itself."""
+    return ", ".join(f'"{column}"' for column in columns)
+
+
+def columns_of(kind: type[Row]) -> str:
+    """The columns of a table in the order of its row's fields."""
+    return quoted(kind.__struct_fields__)

@@ -1,0 +1,142 @@
+"""The rows being worked on: those of unfinished runs and jobs, and which of them a batch has changed.
+
+The fold changes rows in memory; each changed row is written once a batch, whatever happened to it. A job leaves the
+memory when it has completed and is written, a run likewise. What is not in memory is fetched when an event is about it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+import msgspec
+
+from headway.core.states import MOVES, ON_A_RUNNER, Outcome, State, run_status, status_of
+from headway.projections.tables import (
+    AttemptRow,
+    Changes,
+    CoordinatorRow,
+    EventRow,
+    FleetRow,
+    JobRow,
+    Row,
+    RunnerRow,
+    RunRow,
+    StepRow,
+)
+
+AFTER: Final = {before.value: frozenset(state.value for state in after) for before, after in MOVES.items()}
+"""The table of moves, in the words of the rows."""
+
+HOLDING: Final = frozenset(state.value for state in ON_A_RUNNER)
+COMPLETED: Final = State.COMPLETED.value
+LOST: Final = "lost"
+"""How the state of an attempt ends that has no outcome."""
+
+
+class OpenJob(msgspec.Struct):
+    """A job in memory, with its attempts by number and their steps by (attempt, step)."""
+
+    row: JobRow
+    attempts: dict[int, AttemptRow]
+    steps: dict[tuple[int, int], StepRow]
+
+
+class OpenRun(msgspec.Struct):
+    """A run in memory. `names` has all its jobs, `jobs` those in memory."""
+
+    row: RunRow
+    names: set[str]
+    jobs: dict[str, OpenJob]
+
+
+@cache
+def status_text(state: str, outcome: str | None, again: bool) -> str:
+    """The status of a job in the words of the rows, as if nothing were paused."""
+    return status_of(State(state), Outcome(outcome) if outcome else None, attempt=2 if again else 1).value
+
+
+def completed_jobs(run: RunRow) -> int:
+    """How many of a run's jobs have completed."""
+    return run.success + run.failed + run.cancelled + run.skipped
+
+
+class Workbench:
+    """Rows in memory and what has become of them. `seq` and `now` are those of the event being folded."""
+
+    def __init__(self, *, logged: int = 0) -> None:
+        self.seq = 0
+        self.now = logged
+        self.runs: dict[str, OpenRun] = {}
+        self.runners: dict[str, RunnerRow] = {}
+        self.fleet: FleetRow | None = None
+        self.events: list[EventRow] = []
+        self._changed: dict[type[Row], dict[object, Row]] = {}
+        self._done: dict[tuple[str, str], None] = {}
+
+    def change(self, row: Row) -> None:
+        """The row differs from what the table has."""
+        self._changed.setdefault(type(row), {})[id(row)] = row
+
+    def admit(self, run: OpenRun, row: JobRow) -> None:
+        """A new job of the run."""
+        run.names.add(row.job)
+        run.jobs[row.job] = OpenJob(row=row, attempts={}, steps={})
+        self._count(run.row, row.status, 1)
+        self.change(row)
+
+    def move(self, run: OpenRun, job: JobRow, state: str, *, outcome: str | None = None) -> None:
+        """The job enters a state now."""
+        before = job.status
+        job.state, job.outcome, job.entered = state, outcome, self.now
+        job.status = status_text(state, outcome, job.attempt > 1)
+        if before != job.status:
+            self._count(run.row, before, -1)
+            self._count(run.row, job.status, 1)
+        if state == COMPLETED:
+            self._done[(job.run, job.job)] = None
+        self.change(job)
+
+    def take(self) -> Changes:
+        """What the events since the last time do to the tables."""
+        for row in self._changed.get(RunRow, {}).values():
+            assert isinstance(row, RunRow), "rows are kept by their kind"
+            _derive_status(row)
+        rows = [(kind, list(changed.values())) for kind, changed in self._changed.items()]
+        changes = Changes(position=self.seq, logged=self.now, events=self.events, rows=rows)
+        self.events, self._changed = [], {}
+        return changes
+
+    def forget_finished(self) -> None:
+        """Drop what is written and over, so that memory holds unfinished work only."""
+        for run_id, job in self._done:
+            run = self.runs.get(run_id)
+            if run is not None:
+                run.jobs.pop(job, None)
+                if run.row.outcome is not None:
+                    del self.runs[run_id]
+        self._done.clear()
+
+    def keep_run(self, run: OpenRun) -> None:
+        """Hold a run in memory; one that is over only until the next writing."""
+        self.runs[run.row.run] = run
+        if run.row.outcome is not None:
+            self._done[(run.row.run, "")] = None
+
+    def keep_job(self, run: OpenRun, job: OpenJob) -> None:
+        """Hold a job in memory; one that is over only until the next writing."""
+        run.jobs[job.row.job] = job
+        if job.row.state == COMPLETED:
+            self._done[(job.row.run, job.row.job)] = None
+
+    def _count(self, run: RunRow, status: str, by: int) -> None:
+        setattr(run, status, getattr(run, status) + by)
+        self.change(run)
+
+
+def _derive_status(run: RunRow) -> None:
+    outcome = Outcome(run.outcome) if run.outcome else None
+    completed = completed_jobs(run)
+    paused = run.paused_since is not None
+    run.status = run_status(outcome, paused=paused, on_a_runner=run.running, completed=completed).value
+    run.status_paused = run_status(outcome, paused=True, on_a_runner=run.running, completed=completed).value

@@ -1,0 +1,421 @@
+"""A whole control plane in one thread, driven by a seed: coordinators, runners, a network that loses, delays and
+doubles, crashes at any point, clocks that step. Nothing here sleeps and nothing here is random but by the seed."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+
+from headway.core import asks
+from headway.core.clock import ManualClock
+from headway.core.desk import Desk, open_desk
+from headway.core.envelope import decode
+from headway.core.events import Failure, JobAssigned, JobCancelRequested, JobExecuting, JobLost, JobPreparing
+from headway.core.events import JobUploading, RunAdmitted, StepFinished, StepStarted
+from headway.core.fleet import LEASE_SECONDS
+from headway.core.log import Conflict, Entry
+from headway.core.memory import MemoryLog
+from headway.core.plan import Job, Plan
+from headway.core.states import Outcome
+
+LEASE_MARGIN_SECONDS = 2.0
+
+
+class SimCoordinator:
+    """A desk and what it does with the log; it may crash between any two appends."""
+
+    def __init__(self, sim: Simulation, name: str) -> None:
+        self.sim = sim
+        self.name = name
+        self.lives = 0
+        self.desk: Desk | None = None
+
+    def open(self) -> Desk:
+        self.lives += 1
+        checkpoint = self.sim.checkpoint if self.sim.random.random() < 0.5 else None
+        desk = open_desk(f"{self.name}{self.lives}", checkpoint=checkpoint)
+        self.desk = desk
+        self.catch_up()
+        desk.begin(self.sim.clock.monotonic())
+        self.write(desk.elected(at=self.sim.clock.wall_us(), headway_version="sim", host=self.name, pid=1))
+        return desk
+
+    def catch_up(self) -> None:
+        assert self.desk is not None
+        for stored in self.sim.log.entries[self.desk.world.seq :]:
+            self.desk.take(stored)
+        for run, _ in self.desk.plans_missing():
+            self.desk.world.give_plan(run, self.sim.plans[run])
+
+    def write(self, entries: list[Entry], *, crash: float = 0.0) -> bool:
+        """Append in order; False when the desk is no longer good (a conflict, or a crash in between)."""
+        for entry in entries:
+            if self.sim.random.random() < crash:
+                self.desk = None
+                return False
+            try:
+                self.sim.log.append_now(entry)
+            except Conflict:
+                self.desk = None
+                return False
+        return True
+
+    def hear(self, ask: asks.AnyAsk, actor: str) -> asks.Answer | None:
+        """One ask, and what follows from it; None when the answer never came to be."""
+        desk = self.desk or self.open()
+        if desk is not self.desk:
+            return None
+        crash = self.sim.crash_rate
+        plan = self.sim.plans.get(ask.run) if isinstance(ask, asks.AdmitRun) else None
+        now, at = self.sim.clock.monotonic(), self.sim.clock.wall_us()
+        answer, entries = desk.hear(ask, actor=actor, now=now, at=at, plan=plan)
+        if answer.refused and desk.world.seq != len(self.sim.log.entries):
+            self.desk = None  # a refusal is only worth what the whole log says
+            return None
+        if not self.write(entries, crash=crash):
+            return None
+        self.think(desk)
+        return answer
+
+    def think(self, desk: Desk) -> None:
+        now, at = self.sim.clock.monotonic(), self.sim.clock.wall_us()
+        if self.write(desk.decide(now=now, at=at), crash=self.sim.crash_rate / 10) and self.sim.random.random() < 0.01:
+            self.sim.checkpoint = desk.world.snapshot()
+
+
+class Work:
+    """An attempt as its runner does it: what it will say, and what it has not been answered yet."""
+
+    def __init__(self, key: tuple[str, str], attempt: int, facts: list[asks.RunnerFact]) -> None:
+        self.key = key
+        self.attempt = attempt
+        self.script = facts
+        self.unanswered: list[asks.Said] = []
+        self.live = True
+
+
+class SimRunner:
+    """A runner: takes what the log assigns to it, reports it, and kills its work when it cannot renew its lease."""
+
+    def __init__(self, sim: Simulation, name: str, labels: tuple[str, ...], slots: int) -> None:
+        self.sim = sim
+        self.name, self.labels, self.slots = name, labels, slots
+        self.incarnation = ""
+        self.previous: list[str] = []
+        self.silent_until = 0.0
+        self.start()
+
+    def start(self) -> None:
+        if self.incarnation:
+            self.previous.append(self.incarnation)
+        self.incarnation = f"{self.name}-{self.sim.random.getrandbits(32):08x}"
+        self.registered = False
+        self.answered = -1e9
+        self.position = len(self.sim.log.entries)
+        self.works: dict[tuple[str, str, int], Work] = {}
+        self.done: set[tuple[str, str, int]] = set()
+
+    def die(self) -> None:
+        """kill -9, and another incarnation at once, which knows that this one is dead."""
+        self.stop_all()
+        self.start()
+
+    def stop_all(self) -> None:
+        for work in list(self.works.values()):
+            self.stop(work)
+
+    def give_up(self, work: Work) -> None:
+        """Kill the work because the lease could not be renewed, and say so when somebody listens again."""
+        self.rest(work)
+        self.end_with(work, asks.AttemptFinished(fact=0, outcome=Outcome.CANCELLED, reason="no lease"))
+
+    def end_with(self, work: Work, end: asks.AttemptFinished) -> None:
+        """Let `end` be the last that is said, unless the end has been said already."""
+        if work.unanswered and isinstance(work.unanswered[-1].what, asks.AttemptFinished):
+            return
+        spoken = work.unanswered[-1].what.fact if work.unanswered else self.sim.known_fact(*work.key, work.attempt)
+        work.script = [msgspec.structs.replace(end, fact=spoken + 1)]
+
+    def stop(self, work: Work) -> None:
+        self.works.pop((*work.key, work.attempt), None)
+        self.rest(work)
+
+    def rest(self, work: Work) -> None:
+        """No process of the attempt is alive any more, whatever is still to be said of it."""
+        if work.live:
+            work.live = False
+            self.sim.working[work.key] -= 1
+
+    def watch_lease(self) -> None:
+        """Kill the work in time: nobody else may have it before."""
+        if self.sim.clock.monotonic() > self.answered + LEASE_SECONDS - LEASE_MARGIN_SECONDS:
+            for work in self.works.values():
+                self.give_up(work)
+
+    def step(self) -> None:
+        now = self.sim.clock.monotonic()
+        if now < self.silent_until:
+            return
+        if not self.registered:
+            self.ask(
+                asks.RegisterRunner(
+                    runner=self.incarnation, labels=self.labels, slots=self.slots, replaces=tuple(self.previous[-3:])
+                )
+            )
+            return
+        if now > self.answered + LEASE_SECONDS / 3:
+            self.ask(asks.RenewRunner(runner=self.incarnation))
+            return
+        self.listen()
+        for work in list(self.works.values()):
+            self.progress(work)
+
+    def listen(self) -> None:
+        """Read what the log has for this incarnation; sometimes a part of it again."""
+        if self.sim.random.random() < 0.05 * self.sim.chaos:
+            self.position = max(0, self.position - 20)
+        for stored in self.sim.log.entries[self.position :]:
+            if stored.subject.endswith(f".to.{self.incarnation}"):
+                self.told(stored.body)
+        self.position = len(self.sim.log.entries)
+
+    def told(self, body: bytes) -> None:
+        envelope = decode(body)
+        name = (envelope.run, envelope.job, envelope.attempt)
+        match envelope.data:
+            case JobAssigned() if name not in self.done:
+                self.done.add(name)
+                self.works[name] = Work(name[:2], envelope.attempt, self.sim.script())
+                self.sim.begin_work(name[:2])
+            case JobCancelRequested() if name in self.works:
+                self.end_with(self.works[name], asks.AttemptFinished(fact=0, outcome=Outcome.CANCELLED))
+            case JobLost() if name in self.works:
+                self.stop(self.works[name])
+            case _:
+                pass
+
+    def progress(self, work: Work) -> None:
+        if work.script and self.sim.random.random() < 0.7:
+            fact = work.script.pop(0)
+            if isinstance(fact, asks.AttemptFinished):
+                self.rest(work)
+            work.unanswered.append(asks.Said(at=self.sim.clock.wall_us() + self.sim.skew, what=fact))
+        if not work.unanswered:
+            return
+        report = asks.Report(
+            runner=self.incarnation, run=work.key[0], job=work.key[1], attempt=work.attempt, facts=tuple(work.unanswered)
+        )
+        answer = self.ask(report)
+        if answer is None or answer.retry:
+            return
+        if answer.refused:
+            if (*work.key, work.attempt) in self.works:
+                self.stop(work)
+            return
+        finished = isinstance(work.unanswered[-1].what, asks.AttemptFinished)
+        work.unanswered = []
+        if finished and (*work.key, work.attempt) in self.works:
+            self.stop(work)
+
+    def ask(self, ask: asks.RunnerAsk) -> asks.Answer | None:
+        sent = self.sim.clock.monotonic()
+        answer = self.sim.deliver(ask, f"runner:{self.incarnation}")
+        if answer is None:
+            return None
+        if answer.refused and not isinstance(ask, asks.Report):
+            self.die()
+            return None
+        if not answer.refused and not answer.retry:
+            self.answered = max(self.answered, sent)
+            self.registered = True
+        return answer
+
+
+class Simulation:
+    """Everything, under one seed. `chaos` is 1 while things go wrong and 0 while they may settle."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.clock = ManualClock(seed=seed)
+        self.log = MemoryLog(self.clock)
+        self.chaos = 1.0
+        self.skew = 0
+        self.checkpoint: bytes | None = None
+        self.plans: dict[str, Plan] = {}
+        self.admitted: dict[str, RunAdmitted] = {}
+        self.working: dict[tuple[str, str], int] = {}
+        self.late: list[tuple[asks.AnyAsk, str]] = []
+        self.coordinators = [SimCoordinator(self, "c"), SimCoordinator(self, "d")]
+        self.active = [self.coordinators[0]]
+        self.overlap_until = 0.0
+        pool = [("a",), ("b",), ("a", "b"), ("a",)]
+        self.runners = [
+            SimRunner(self, f"r{at}", pool[at % len(pool)], self.random.choice((1, 2, 3)))
+            for at in range(self.random.choice((1, 2, 4)))
+        ]
+        self.runners.append(SimRunner(self, "all", ("a", "b"), 2))
+
+    @property
+    def crash_rate(self) -> float:
+        return 0.02 * self.chaos
+
+    def begin_work(self, key: tuple[str, str]) -> None:
+        self.working[key] = self.working.get(key, 0) + 1
+        assert self.working[key] == 1, f"seed {self.seed}: two attempts of {key} at once"
+
+    def known_fact(self, run: str, job: str, attempt: int) -> int:
+        """The highest fact of an attempt on the log: what its runner knows to be answered."""
+        facts = [0]
+        for stored in self.log.entries:
+            envelope = decode(stored.body)
+            if (envelope.run, envelope.job, envelope.attempt) == (run, job, attempt):
+                facts.append(getattr(envelope.data, "fact", 0))
+        return max(facts)
+
+    def script(self) -> list[asks.RunnerFact]:
+        """What a runner says of one attempt, from start to end."""
+        roll = self.random.random()
+        facts: list[asks.RunnerFact] = [JobPreparing(fact=1), JobExecuting(fact=2)]
+        if roll < 0.1:
+            return [JobPreparing(fact=1), self._failed(2)]
+        facts.append(StepStarted(fact=3, step=0, name="s", shell="sh"))
+        outcome = Outcome.FAILED if roll < 0.3 else Outcome.SUCCEEDED
+        facts.append(StepFinished(fact=4, step=0, name="s", outcome=outcome, exit_code=int(roll < 0.3)))
+        facts.append(JobUploading(fact=5))
+        if outcome is Outcome.FAILED:
+            return [*facts, self._failed(6)]
+        return [*facts, asks.AttemptFinished(fact=6, outcome=outcome, exit_code=0)]
+
+    def _failed(self, fact: int) -> asks.AttemptFinished:
+        failure = Failure(failure_class="caller_fixable", reason="exit 1")
+        return asks.AttemptFinished(fact=fact, outcome=Outcome.FAILED, exit_code=1, failure=failure)
+
+    def deliver(self, ask: asks.AnyAsk, actor: str) -> asks.Answer | None:
+        """Bring an ask to a coordinator: it, or its answer, may be lost, late or doubled."""
+        roll = self.random.random() / max(self.chaos, 1e-9)
+        if roll < 0.05:
+            self.late.append((ask, actor))
+            return None
+        answer = self.random.choice(self.active).hear(ask, actor)
+        if roll < 0.10:
+            answer = self.random.choice(self.active).hear(ask, actor)
+        if roll < 0.15:
+            self.late.append((ask, actor))
+        return None if roll < 0.20 else answer
+
+    def submit(self) -> None:
+        run = self.clock.new_id()
+        count = self.random.randint(1, 6)
+        jobs = []
+        for at in range(count):
+            depends = tuple(f"j{one}" for one in range(at) if self.random.random() < 0.3)
+            group = self.random.choice(("", "", "g1", "g2"))
+            jobs.append(
+                Job(
+                    name=f"j{at}",
+                    depends_on=depends,
+                    runs_on=self.random.choice(((), ("a",), ("b",), ("a", "b"))),
+                    retry_count=self.random.choice((0, 0, 1, 3)),
+                    concurrency_group=group,
+                    concurrency_limit={"g1": 1, "g2": 2}.get(group, 1),
+                )
+            )
+        self.plans[run] = Plan(name="p", jobs=tuple(jobs))
+        self.admitted[run] = RunAdmitted(
+            project=self.random.choice(("one", "two")), pipeline="p", jobs=count, plan_digest="sha256:0"
+        )
+
+    def user(self) -> None:
+        """Somebody asks for something."""
+        run = self.random.choice(list(self.plans))
+        runner = self.random.choice(self.runners)
+        ask: asks.AnyAsk = self.random.choice(
+            (
+                asks.CancelRun(run=run, reason="enough"),
+                asks.CancelJob(run=run, job=f"j{self.random.randint(0, 5)}"),
+                asks.PauseRun(run=run),
+                asks.ResumeRun(run=run),
+                asks.PauseFleet(),
+                asks.ResumeFleet(),
+                asks.DrainRunner(runner=runner.name),
+                asks.ResumeRunner(runner=runner.name),
+            )
+        )
+        self.deliver(ask, "user:sim")
+
+    def trouble(self) -> None:
+        """One thing goes wrong."""
+        roll = self.random.random()
+        if roll < 0.3:
+            self.random.choice(self.runners).die()
+        elif roll < 0.5:
+            self.random.choice(self.runners).silent_until = self.clock.monotonic() + self.random.choice((3, 14, 40))
+        elif roll < 0.7:
+            self.random.choice(self.coordinators).desk = None
+        elif roll < 0.9 and self.clock.monotonic() > self.overlap_until:
+            for one in self.coordinators:
+                if one not in self.active:
+                    one.open()  # who wins the baton reads to the end first; the loser may not know yet
+            self.active = list(self.coordinators)
+            self.overlap_until = self.clock.monotonic() + 3
+        else:
+            self.clock.step_wall(self.random.choice((-3600, 3600, -1)))
+            self.skew = self.random.choice((0, -3_600_000_000, 3_600_000_000))
+
+    def gather_outputs(self) -> None:
+        """What the output keeper does: answer for every lost attempt."""
+        for coordinator in self.active:
+            desk = coordinator.desk
+            for run in list(desk.world.runs.values()) if desk else []:
+                for name, job in list(run.jobs.items()):
+                    for attempt in job.outputs_wanted:
+                        self.deliver(asks.StoreOutput(run=run.id, job=name, attempt=attempt, missing="none"), "coordinator")
+
+    def tick(self) -> None:
+        self.clock.advance(self.random.random() * 2)
+        for runner in self.runners:
+            runner.watch_lease()
+        if len(self.active) > 1 and self.clock.monotonic() > self.overlap_until:
+            self.active = [self.random.choice(self.coordinators)]
+            self.active[0].open()  # who holds the baton reads to the end first
+        for run, admitted in self.admitted.items():
+            if not any(run in one.desk.world.runs or run in one.desk.world.finished for one in self.active if one.desk):
+                self.deliver(asks.AdmitRun(run=run, admitted=admitted), "user:sim")
+        for runner in self.runners:
+            runner.step()
+        if self.late and self.random.random() < 0.3:
+            self.deliver(*self.late.pop(self.random.randrange(len(self.late))))
+        if self.random.random() < 0.3 * max(self.chaos, 0.5):
+            self.gather_outputs()
+        for coordinator in self.active:
+            coordinator.think(coordinator.desk or coordinator.open())
+
+    def run(self, *, ticks: int = 60, settle: int = 2000) -> None:
+        """Let everything go wrong for a while, then wait until every run has ended."""
+        for _ in range(self.random.randint(1, 4)):
+            self.submit()
+        for _ in range(ticks):
+            self.tick()
+            if self.random.random() < 0.15:
+                self.trouble()
+            if self.random.random() < 0.10:
+                self.user()
+            if self.random.random() < 0.03 and len(self.plans) < 8:
+                self.submit()
+        self.chaos = 0.0
+        self.late = []
+        resumed = [asks.ResumeFleet(), *(asks.ResumeRun(run=run) for run in self.plans)]
+        for ask in (*resumed, *(asks.ResumeRunner(runner=runner.name) for runner in self.runners)):
+            while self.active[0].hear(ask, "user:sim") is None:
+                pass
+        for _ in range(settle):
+            if self.ended():
+                return
+            self.tick()
+        raise AssertionError(f"seed {self.seed}: not every run has ended")
+
+    def ended(self) -> bool:
+        desk = self.active[0].desk
+        return desk is not None and len(self.active) == 1 and all(run in desk.world.finished for run in self.plans)
