@@ -13,7 +13,7 @@ from headway.core.errors import UsageError
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises what is wrong instead of leaving."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - as argparse has them
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
 
@@ -32,7 +32,7 @@ def add_run(parser: argparse.ArgumentParser, *, optional: bool = False, several:
     if optional:
         parser.add_argument("run", metavar="RUN", nargs="?", default="", help=words)
     else:
-        parser.add_argument("run", metavar="RUN", help=words, **({"nargs": "+"} if several else {}))
+        parser.add_argument("run", metavar="RUN", nargs="+" if several else None, help=words)
 
 
 def seconds(text: str) -> float:

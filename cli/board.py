@@ -229,4 +229,4 @@ class Board:
         parts = ", ".join(f"{found[status]} {status}" for status in STATUSES if found[status])
         took = f" in {duration(self.ended - self.began)}" if self.began and self.ended else ""
         word = STATUS_AT_END.get(self.outcome, self.outcome) or "running"
-        return clean(f"run {self.run} {word}{took}: {count(self.total(), 'job')}, {parts or 'nothing to do'}")
+        return clean(f"run {self.run} {word}{took}, {count(self.total(), 'job')}: {parts or 'nothing to do'}")

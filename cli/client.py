@@ -19,6 +19,7 @@ from typing import Any, Final
 from headway import __version__
 from headway.cli import render
 from headway.core.errors import BrokenError, HeadwayError, UnavailableError, UsageError, from_record
+from headway.core.home import find_home
 
 LINE_BYTES_MAX: Final = 256 * 1024 * 1024
 SENDS_MAX: Final = 3
@@ -33,16 +34,6 @@ class TimedOut(HeadwayError):
 
     code = "timed_out"
     exit_code = 124
-
-
-def home_of(environ: Mapping[str, str]) -> str:
-    """The folder that holds all state: HEADWAY_HOME, else `headway` in the XDG state folder."""
-    if environ.get("HEADWAY_HOME"):
-        return os.path.abspath(os.path.expanduser(environ["HEADWAY_HOME"]))
-    state = environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(state):  # the XDG rules: a relative path is to be ignored
-        state = os.path.join(os.path.expanduser("~"), ".local", "state")
-    return os.path.join(state, "headway")
 
 
 class Connection:
@@ -154,7 +145,7 @@ class Client:
     @classmethod
     def here(cls, *, any_version: bool = False) -> Client:
         """The client of this user's home."""
-        return cls(home_of(os.environ), any_version=any_version)
+        return cls(find_home(os.environ), any_version=any_version)
 
     def connect(self) -> Connection:
         """A connection to a running service of this version, started or replaced if need be."""
@@ -179,7 +170,7 @@ class Client:
             refuse_unusable(self.home, error)
             return None
 
-    def stream(self, op: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+    def stream(self, op: str, **arguments: object) -> Iterator[dict[str, Any]]:
         """What the service answers, piece by piece; its progress is shown on the way."""
         for sent in range(1, SENDS_MAX + 1):
             answered = False
@@ -192,16 +183,18 @@ class Client:
                 if answered or sent == SENDS_MAX:
                     raise gone_for_good() from None
 
-    def once(self, op: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def once(
+        self, op: str, arguments: Mapping[str, Any], *, timeout_seconds: float | None = None
+    ) -> Iterator[dict[str, Any]]:
         """The same on one connection. Raises Gone when the service dies meanwhile."""
         connection = self.connect()
         try:
             connection.ask(op, arguments)
-            yield from answers(connection)
+            yield from answers(connection, timeout_seconds=timeout_seconds)
         finally:
             connection.close()
 
-    def call(self, op: str, **arguments: Any) -> dict[str, Any]:
+    def call(self, op: str, **arguments: object) -> dict[str, Any]:
         """The one answer of an op that has one."""
         found: dict[str, Any] = {}
         for one in self.stream(op, **arguments):
@@ -209,11 +202,13 @@ class Client:
         return found
 
 
-def answers(connection: Connection) -> Iterator[dict[str, Any]]:
-    """The data of a request's answers to their end; progress is shown."""
+def answers(connection: Connection, *, timeout_seconds: float | None = None) -> Iterator[dict[str, Any]]:
+    """The data of a request's answers to their end, which must come in so many seconds; progress is shown."""
+    end = None if timeout_seconds is None else time.monotonic() + timeout_seconds
     while True:
-        message = connection.receive()
-        assert message is not None, "without a time limit there is an answer or an exception"
+        message = connection.receive(timeout_seconds=None if end is None else max(0.0, end - time.monotonic()))
+        if message is None:
+            raise TimedOut("the service did not answer in time", next="see 'headway status'")
         if message.get("end"):
             return
         if "progress" in message:

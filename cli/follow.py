@@ -7,8 +7,9 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from headway.cli import render
 from headway.cli.client import Client, Connection, Gone, gone_for_good, show_progress
@@ -64,10 +65,8 @@ class Signals:
 
     def take_resized(self) -> bool:
         """Whether the terminal has changed since the last call."""
-        try:
+        with suppress(BlockingIOError):
             os.read(self.wake, 4096)
-        except BlockingIOError:
-            pass
         resized, self.resized = self.resized, False
         return resized
 
@@ -257,7 +256,7 @@ def failed_output(client: Client, run: str, job: str, *, attempt: int, count: in
         connection.close()
 
 
-def view_on(stream: Any, *, live: bool | None = None) -> View:
+def view_on(stream: TextIO, *, live: bool | None = None) -> View:
     """The view that suits this stream: live on a terminal that can do it, plain lines elsewhere."""
     paint = render.paint_for(stream)
 

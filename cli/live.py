@@ -13,7 +13,7 @@ from typing import Any, Final
 from headway.cli.board import STATUSES, Board, JobLine
 from headway.cli.plain import job_change, run_change
 from headway.cli.render import STATUS_STYLE, Paint
-from headway.cli.text import clean, clean_output, count, duration, fit, pad, width_of
+from headway.cli.text import actor, clean, clean_output, count, duration, fit, pad, width_of
 
 FRAME_SECONDS: Final = 0.1
 SPINNER: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -50,11 +50,13 @@ class Frame:
         self._drawn: list[str] = []
         self._widths: list[int] = []
 
-    def draw(self, lines: Sequence[Segments], *, columns: int, above: Sequence[str] = (), resized: bool = False) -> None:
+    def draw(
+        self, lines: Sequence[Segments], *, columns: int, above: Sequence[str] = (), resized: bool = False
+    ) -> None:
         """Show these lines in place of the last ones; `above` is text that stays, put before them."""
         cut = [_cut(line, columns - 1) for line in lines]
         painted = ["".join(self._paint(style, text) for style, text in line) for line in cut]
-        if painted == self._drawn and not above and not resized:
+        if painted == self._drawn and not above and not (resized and painted):
             return
         whole = bool(above) or resized
         parts = [_up(self._height(columns) if resized else len(self._drawn))]
@@ -141,7 +143,7 @@ class Picture:
         if board.began:
             found.append(("", f"  {duration((board.ended or now) - board.began)}"))
         if board.paused:
-            found.append(("yellow", f"  paused by {clean(board.paused_by) or 'someone'}"))
+            found.append(("yellow", f"  paused by {actor(board.paused_by) or 'someone'}"))
         if board.cancelling and not board.outcome:
             found.append(("magenta", "  being cancelled"))
         return found
@@ -230,6 +232,7 @@ class LiveView:
     def _draw(self, *, resized: bool) -> None:
         columns, rows = self._size()
         now = max(self._wall(), self.board.now)
-        lines = self._picture.lines(self.board, now=now, columns=columns, rows=rows)
+        # Before the service has taken the run there is nothing to draw, and others may be writing.
+        lines = self._picture.lines(self.board, now=now, columns=columns, rows=rows) if self.board.run else []
         above, self._above = self._above, []
         self._frame.draw(lines, columns=columns, above=above, resized=resized)

@@ -161,14 +161,15 @@ def _keep(text: str) -> str:
     """Write the traceback down; returns what to do with it."""
     import time
 
-    from headway.cli.client import home_of
+    from headway.core.home import find_home
 
-    folder = home_of(os.environ)
-    file = os.path.join(folder, f"bug-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt")
+    name = f"bug-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
     try:
+        folder = find_home(os.environ)
+        file = os.path.join(folder, name)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", errors="replace") as stream:
-            stream.write(f"headway {__version__}\n{' '.join(sys.argv)}\n\n{text}")
-    except OSError:
+            stream.write(f"headway {__version__}\n{' '.join(sys.argv[1:2])}\n\n{text}")
+    except (OSError, HeadwayError):
         return "run it again with HEADWAY_DEBUG=1 to see where, and report that"
     return f"report it with {file}"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from headway.cli.board import Board, JobLine
 from headway.cli.render import STATUS_STYLE, Paint
-from headway.cli.text import clean, clean_output, count, duration
+from headway.cli.text import actor, clean, clean_output, count, duration
 
 
 class View(Protocol):
@@ -70,9 +70,9 @@ def run_change(board: Board, kind: str, record: Mapping[str, Any]) -> str:
     if kind == "run.admitted":
         return f"run {board.run} of {board.pipeline or 'a pipeline'} admitted: {count(board.total(), 'job')}"
     if kind == "run.cancel_requested":
-        return f"{record.get('actor') or 'someone'} asked to cancel the run{reason}"
+        return f"{actor(record.get('actor') or 'someone')} asked to cancel the run{reason}"
     if kind == "run.paused":
-        return f"paused by {record.get('actor') or 'someone'}{reason}"
+        return f"paused by {actor(record.get('actor') or 'someone')}{reason}"
     return "resumed" if kind == "run.resumed" else ""
 
 

@@ -3,6 +3,7 @@
 `--json` prints one JSON object (a stream prints one a line) on stdout, and an error is then `{"error": {...}}` on
 stdout too: it is the answer, and a program reads answers there.
 """
+# ruff: noqa: T201 - this is where printing belongs
 
 from __future__ import annotations
 

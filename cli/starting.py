@@ -17,7 +17,7 @@ from headway import __version__
 from headway.cli import render
 from headway.cli.client import Connection, Gone, answers, refuse_unusable
 from headway.cli.text import clean, count
-from headway.core.errors import HeadwayError, RefusedError, UnavailableError
+from headway.core.errors import HeadwayError, RefusedError, UnavailableError, UsageError
 
 START_SECONDS_MAX: Final = 20.0
 STOP_SECONDS_MAX: Final = 20.0
@@ -52,7 +52,8 @@ def start(home: str, *, command: tuple[str, ...] = (), pulse: Callable[[], None]
         time.sleep(wait_seconds)
         wait_seconds = min(0.05, wait_seconds * 1.5)
     raise UnavailableError(
-        f"the service did not answer within {START_SECONDS_MAX:.0f} seconds", next=f"read {log}, or run 'headway doctor'"
+        f"the service did not answer within {START_SECONDS_MAX:.0f} seconds",
+        next=f"read {log}, or run 'headway doctor'",
     )
 
 
@@ -177,7 +178,8 @@ def _could_not_start(log: str, began: int, code: int) -> HeadwayError:
     for line in lines[:-1]:
         render.say(f"  {line}")
     words = lines[-1].removeprefix("error: ") if lines else f"it ended with {code} and said nothing"
-    return UnavailableError(f"the service could not start: {words}", next=f"see {log}")
+    kind = UsageError if code == UsageError.exit_code else UnavailableError  # 2: its configuration is wrong
+    return kind(f"the service could not start: {words}", next=f"see {log}")
 
 
 def _last_lines(log: str, began: int) -> list[str]:

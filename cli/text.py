@@ -8,9 +8,11 @@ from typing import Final
 SHORT_ID: Final = 10
 """Lists show this many last characters of a run's id: the first ones are the time and alike for runs of one moment."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]")
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
 _SGR = re.compile("(\x1b\\[[0-9;:]{0,64}m)")
-_ESCAPE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])")
+_ESCAPE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -158,3 +160,8 @@ def short(run: object) -> str:
 def count(number: int, word: str) -> str:
     """`1 job`, `3 jobs`."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def actor(name: object) -> str:
+    """Who did it, as people say it: a user by name, anything else as the log has it."""
+    return clean(name).removeprefix("user:")

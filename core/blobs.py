@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import BinaryIO, Final
 
 from headway.core.errors import HeadwayError, NotFoundError, RefusedError, UnavailableError
 
@@ -79,6 +79,17 @@ class Blobs:
                 next="check that this is the blob folder the run was submitted to",
             )
         return path
+
+    def open(self, digest: str) -> BinaryIO:
+        """A blob to read from its start; all of it has been checked."""
+        path = self.path(digest)
+        with _store_errors(f"blob {digest} could not be read"):
+            source = path.open("rb")
+            if hashlib.file_digest(source, "sha256").hexdigest() != path.parent.name + path.name:
+                source.close()
+                raise self._damaged(digest, path)
+            source.seek(0)
+        return source
 
     def copy_to(self, digest: str, target: Path) -> int:
         """Write a blob's bytes to a new file and return their count; damaged bytes leave no file behind."""

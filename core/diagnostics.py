@@ -20,7 +20,7 @@ from headway.core.errors import UsageError
 KEPT_MAX: Final = 1000
 """Problems reported for one file; the rest are counted."""
 
-GUESSES_MAX: Final = 200
+GUESSES_MAX: Final = 64
 """Nearest names looked up for one file, so that a file of nothing but mistakes stays cheap."""
 
 WINDOW: Final = 100
@@ -115,9 +115,18 @@ class Problems:
 
     def source_line(self, line: int) -> str:
         """A line of the file, counted from 1, or "" where there is none."""
+        lines = self._source_lines()
+        return lines[line - 1] if 1 <= line <= len(lines) else ""
+
+    def end(self) -> Spot:
+        """The place after the last character of the file."""
+        lines = self._source_lines()
+        return Spot(len(lines), len(lines[-1]) + 1)
+
+    def _source_lines(self) -> list[str]:
         if self._lines is None:
             self._lines = source_lines(self._body)
-        return self._lines[line - 1] if 1 <= line <= len(self._lines) else ""
+        return self._lines
 
     def nearest(self, word: str, names: Iterable[str]) -> str:
         """The name most like `word`, or "" when none is or too many were asked for."""

@@ -22,6 +22,7 @@ import yaml
 from headway.core.diagnostics import Place, Problems, Spot, shown
 from headway.core.errors import UsageError
 from headway.core.nodes import Kind, Mapping, Node, Scalar, Sequence, kind_of
+from headway.core.shape import below
 
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 NODES_MAX: Final = 1_000_000
@@ -31,6 +32,7 @@ ALIASED_TEXT_MAX: Final = 16 * 1024 * 1024
 """Characters that aliases may add."""
 
 DEPTH_MAX: Final = 64
+PATH_LEVELS: Final = 10
 
 _TAGS: Final[dict[str, Kind]] = {
     "tag:yaml.org,2002:str": "text",
@@ -45,8 +47,9 @@ _NOT_TEXT: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
+_SAVE_AS: Final = "save the file as UTF-8, or check that it is the right file"
+_TAB: Final = "indent with spaces: YAML does not take a tab there"
 _HINTS: Final = (
-    ("found character '\\t'", "indent with spaces: YAML does not take a tab there"),
     ("cannot start any token", "put the value in quotes: it begins with a character that YAML keeps for itself"),
     (
         "mapping values are not allowed",
@@ -72,17 +75,18 @@ def read_bytes(path: Path, *, what: str, missing: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a possible file name"
         raise UsageError(f"{name} cannot be read: {str(reason).lower()}", next=f"name a readable {what}") from None
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise UsageError(f"{name} is a directory, not a {what}", next=f"name the {what} itself")
         if not stat.S_ISREG(mode):
             raise UsageError(f"{name} is not an ordinary file", next=f"name an ordinary file as the {what}")
-        try:
-            body = _read_up_to(file.fileno(), FILE_BYTES_MAX + 1)
-        except OSError as error:
-            words = f"{name} cannot be read: {str(error.strerror).lower()}"
-            raise UsageError(words, next=f"name a readable {what}") from None
+        body = _read_up_to(descriptor, FILE_BYTES_MAX + 1)
+    except OSError as error:
+        words = f"{name} cannot be read: {str(error.strerror).lower()}"
+        raise UsageError(words, next=f"name a readable {what}") from None
+    finally:
+        os.close(descriptor)
     if len(body) > FILE_BYTES_MAX:
         words = f"{name} is larger than 16 MiB, the most a {what} may be"
         raise UsageError(words, next="check that it is the right file")
@@ -108,14 +112,16 @@ def load(body: bytes, problems: Problems) -> Node | None:
     text = _text(body, problems)
     if text is None:
         return None
+    composer = _Composer(text, problems)
     try:
-        return _Composer(text, problems).compose()
+        return composer.compose()
     except yaml.MarkedYAMLError as error:
         _syntax(error, problems)
     except (yaml.YAMLError, UnicodeError) as error:
         problems.error("HW102", Spot(), f"this is not YAML: {shown(str(error), 200)}")
     except _Refused as refused:
-        problems.error(refused.code, refused.place, refused.message, suggestion=refused.suggestion)
+        words, path = refused.message, composer.path()
+        problems.error(refused.code, refused.place, words, path=path, suggestion=refused.suggestion)
     return None
 
 
@@ -126,7 +132,7 @@ def _text(body: bytes, problems: Problems) -> bytes | None:
         text = body.decode()
     except UnicodeDecodeError as error:
         before, words = body[: error.start].decode(), f"byte 0x{body[error.start]:02x} is not UTF-8"
-        problems.error("HW101", _spot(before), f"this is not text: {words}", suggestion="save the file as UTF-8")
+        problems.error("HW101", _spot(before), f"this is not text: {words}", suggestion=_SAVE_AS)
         return None
     bad = _NOT_TEXT.search(text)
     if bad is None:
@@ -135,7 +141,7 @@ def _text(body: bytes, problems: Problems) -> bytes | None:
     problems.error(
         "HW101",
         _spot(text[: bad.start()]),
-        f"this is not text: it holds the character {name}, which YAML does not take as it is",
+        f"this is not text: it holds the character {name}, which is not taken as it is",
         suggestion="remove it, or write it as an escape in double quotes",
     )
     return None
@@ -152,7 +158,10 @@ def _syntax(error: yaml.MarkedYAMLError, problems: Problems) -> None:
     words = f"{problem}, {error.context}" if error.context else problem
     hint = next((hint for sign, hint in _HINTS if sign in problem), "")
     mark = error.problem_mark or error.context_mark
-    place = Spot(mark.line + 1, mark.column + 1) if mark else Spot()
+    end = problems.end()
+    place = Spot(mark.line + 1, mark.column + 1) if mark and mark.line < end.line else end
+    if problems.source_line(place.line)[place.column - 1 :].startswith("\t"):
+        hint = _TAB
     problems.error("HW102", place, f"this is not YAML: {shown(words, 200)}", suggestion=hint)
 
 
@@ -170,6 +179,7 @@ class _Event(Protocol):
     anchor: str
     tag: str | None
     implicit: tuple[bool, bool]
+    style: str
     value: str
 
 
@@ -224,7 +234,7 @@ class _Composer:
             kind: type[object] = event.__class__
             if kind is yaml.ScalarEvent:
                 mark, text = event.start_mark, event.value
-                tag = "" if event.implicit[0] else self._scalar_kind(event)
+                tag = "" if event.implicit[0] and not event.style else self._scalar_kind(event)
                 node = Scalar(text, mark.line + 1, mark.column + 1, tag)
                 items.append(node)
                 self._nodes += 1
@@ -279,14 +289,14 @@ class _Composer:
         for index in range(0, len(items), 2):
             key, value = items[index], items[index + 1]
             if not isinstance(key, Scalar):
-                self._problems.error(
-                    "HW110", key, "a key must be text, not a list or a mapping", suggestion="write `key: value`"
-                )
+                message = "a key must be text, not a list or a mapping"
+                self._problems.error("HW110", key, message, path=self.path(), suggestion="write `key: value`")
             elif (first := found.get(key.text)) is not None:
                 self._problems.error(
                     "HW105",
                     key,
                     f"the key `{shown(key.text)}` is here a second time; the first is in line {first[0].line}",
+                    path=below(self.path(), key.text),
                     suggestion="keep one of them",
                 )
             else:
@@ -323,9 +333,19 @@ class _Composer:
 
     def _refuse_tag(self, event: _Event) -> None:
         tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
-        self._problems.error(
-            "HW106", _place(event), f"the tag `{shown(tag)}` is not taken: a file is data", suggestion="remove the tag"
-        )
+        message = f"the tag `{shown(tag)}` is not taken: a file is data"
+        self._problems.error("HW106", _place(event), message, path=self.path(), suggestion="remove the tag")
+
+    def path(self) -> str:
+        """Where in the data the reading is."""
+        path = ""
+        for opened in self._open[:PATH_LEVELS]:
+            items = opened.items
+            if not isinstance(opened.event, yaml.MappingStartEvent):
+                path += f"[{len(items)}]"
+            elif len(items) % 2 and isinstance(key := items[-1], Scalar):
+                path = below(path, key.text)
+        return path + "…" if len(self._open) > PATH_LEVELS else path
 
     def _too_deep(self, event: _Event) -> _Refused:
         return _Refused("HW107", _place(event), f"this is nested deeper than {DEPTH_MAX} levels")

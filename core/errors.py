@@ -5,6 +5,7 @@
      +-- RefusedError       3   a rule said no
      +-- NotFoundError      4   no such thing, or more than one
      +-- UnavailableError   5   the log, the service or a store cannot be reached or used
+     +-- TimedOutError    124   what was waited for did not happen in time
      +-- BrokenError       70   our bug
 
 An outcome (a failed job) is an event, not one of these; a bug that can be stated is an assertion.
@@ -55,13 +56,19 @@ class UnavailableError(HeadwayError):
     exit_code = 5
 
 
+class TimedOutError(HeadwayError):
+    code = "timed_out"
+    exit_code = 124
+
+
 class BrokenError(HeadwayError):
     code = "broken"
     exit_code = 70
 
 
 BY_CODE: dict[str, type[HeadwayError]] = {
-    kind.code: kind for kind in (UsageError, RefusedError, NotFoundError, UnavailableError, BrokenError)
+    kind.code: kind
+    for kind in (UsageError, RefusedError, NotFoundError, UnavailableError, TimedOutError, BrokenError)
 }
 
 

@@ -79,6 +79,7 @@ class RunAdmitted(Event, frozen=True, kw_only=True, tag="run.admitted"):
     parameters: dict[str, str] = {}
     trigger: str = "manual"
     only: str = ""
+    attempt_losses_max: int = 3
     config_digest: str = ""
     headway_version: str = ""
 

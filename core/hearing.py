@@ -41,8 +41,14 @@ from headway.core.world import World
 
 RUNNER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}-[0-9a-f]{8}")
 TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+ASK_BYTES_MAX: Final = 32 * 1024
+"""What an ask may add to one event, so that the event stays below its own limit."""
+
 WORDS_MAX: Final = 2_000
 """How much of a text that others wrote is kept in an event."""
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -54,6 +60,9 @@ class Heard(msgspec.Struct, frozen=True):
 
 def hear(world: World, ask: AnyAsk, *, actor: str, plan: Plan | None = None) -> Heard:
     """Judge one ask. `plan` is what an AdmitRun names by digest. Never raises for what an ask may hold."""
+    largest = max((len(_encode(said)) for said in ask.facts), default=0) if isinstance(ask, asks.Report) else 0
+    if (largest or len(_encode(ask))) > ASK_BYTES_MAX:
+        return _refused("usage", f"the ask is larger than {ASK_BYTES_MAX} bytes", "shorten its texts and parameters")
     return _HEARINGS[type(ask)](world, ask, actor, plan)
 
 
@@ -176,6 +185,9 @@ def _register_runner(world: World, ask: asks.RegisterRunner, actor: str, plan: P
         )
     if not 1 <= ask.slots <= 10_000:
         return _refused("usage", f"a runner has between 1 and 10000 slots, not {ask.slots}")
+    if ask.store and world.store and ask.store != world.store:
+        next_step = "give it the coordinator's blob folder: set 'blobs' in its config.yml"
+        return _refused("refused", f"runner {ask.runner} sees another blob store than the coordinator", next_step)
     event = RunnerRegistered(
         runner=ask.runner,
         name=runner_name(ask.runner),

@@ -1,8 +1,10 @@
 """The log on NATS JetStream.
 
 Appends are pipelined: each goes out at once with the sequence it expects before it, and its future is resolved by
-the answer, without a task of its own. An answer that says "wrong last sequence" may mean that an earlier try of the
-same entry got through, so the entry at that place is looked at before it is called a conflict.
+the answer, without a task of its own. A sequence alone is not enough while the entry before is still under way: if
+another writer takes that place, the sequence is right and the entry is not. So the id of that entry is expected too.
+An answer that says "wrong last sequence" may mean that an earlier try of the same entry got through, so the entry at
+that place is looked at before it is called a conflict.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from headway.core.log import Conflict, Entry, Full, Stored, Unknown
 from headway.core.streams import (
     BATON_STREAM,
     EXPECTED_LAST,
+    EXPECTED_LAST_ID,
     FULL,
     MESSAGE_ID,
     OUTPUT_STREAM,
     SECOND,
     STREAM,
+    ApiError,
     PubAck,
     StreamRefused,
     ensure_stream,
@@ -35,7 +39,8 @@ from headway.core.streams import (
 from headway.core.wire import Wire
 
 APPEND_SECONDS: Final = 5.0
-WRONG_LAST: Final = frozenset({10071, 10164})
+WRONG_LAST: Final = frozenset({10070, 10071, 10164})
+WRONG_LAST_SEQUENCE: Final = 10071
 
 _read_ack = msgspec.json.Decoder(PubAck).decode
 
@@ -47,6 +52,7 @@ class JetStreamLog:
         self._wire = wire
         self._append_timeout_seconds = append_timeout_seconds
         self._last_logged = (0, 0)
+        self._under_way: dict[int, str] = {}
 
     async def prepare(self, *, max_bytes: int, output_max_bytes: int) -> None:
         """Create the streams, or bring them to these sizes. Raises UnavailableError when the server cannot."""
@@ -64,15 +70,18 @@ class JetStreamLog:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def settle(answer: Message | Unknown) -> None:
-            if not future.done():
+            if future.done():
+                self._under_way.pop(entry.expect + 1, None)  # cancelled by who asked
+            else:
                 self._settle(entry, future, answer)
 
+        headers = {MESSAGE_ID: entry.id, EXPECTED_LAST: str(entry.expect)}
+        before = self._under_way.get(entry.expect)
+        if before is not None:
+            headers[EXPECTED_LAST_ID] = before
+        self._under_way[entry.expect + 1] = entry.id
         self._wire.exchange(
-            entry.subject,
-            entry.body,
-            settle=settle,
-            headers={MESSAGE_ID: entry.id, EXPECTED_LAST: str(entry.expect)},
-            timeout_seconds=self._append_timeout_seconds,
+            entry.subject, entry.body, settle=settle, headers=headers, timeout_seconds=self._append_timeout_seconds
         )
         return future
 
@@ -131,41 +140,52 @@ class JetStreamLog:
         place = entry.expect + 1
         ack = _ack_in(answer)
         if isinstance(ack, Unknown):
-            _fail(future, ack)
+            self._fail(entry, future, ack)
         elif ack.error is None and ack.seq == place:
-            future.set_result(place)
+            self._succeed(entry, future)
         elif ack.error is None:
-            _fail(future, Conflict(f"{entry.id} is already at {ack.seq}, not at {place}"))
+            self._fail(entry, future, Conflict(f"{entry.id} is already at {ack.seq}, not at {place}"))
         elif ack.error.err_code in WRONG_LAST:
-            self._look(entry, future, ack.error.description)
+            self._look(entry, future, ack.error)
         elif ack.error.err_code in FULL:
-            _fail(future, Full(ack.error.description))
+            self._fail(entry, future, Full(ack.error.description))
         else:
-            _fail(future, Unknown(f"{ack.error.description} ({ack.error.err_code})"))
+            self._fail(entry, future, Unknown(f"{ack.error.description} ({ack.error.err_code})"))
 
-    def _look(self, entry: Entry, future: asyncio.Future[int], said: str) -> None:
-        """Was it us? The log's last sequence is not the expected one; see what is at the place."""
+    def _look(self, entry: Entry, future: asyncio.Future[int], said: ApiError) -> None:
+        """Was it us? The log's last entry is not the expected one; see what is at the place."""
         place = entry.expect + 1
-        last = said.rpartition(" ")[2]
+        last = said.description.rpartition(" ")[2] if said.err_code == WRONG_LAST_SEQUENCE else ""
         if last.isdigit() and int(last) < place:
-            _fail(future, Conflict(said))  # the entries before it are missing
+            self._fail(entry, future, Conflict(said.description))  # the place is empty, and so is one before it
             return
 
         def settle(answer: Message | Unknown) -> None:
-            if future.done():
-                return
             try:
                 found = answer if isinstance(answer, Unknown) else entry_in(answer.data)
             except Unknown as error:
                 found = error
             if isinstance(found, Unknown):
-                _fail(future, found)
+                self._fail(entry, future, found)
             elif found is not None and found.id == entry.id:
-                future.set_result(place)
+                self._succeed(entry, future)
             else:
-                _fail(future, Conflict(said))
+                self._fail(entry, future, Conflict(said.description))
 
         self._wire.exchange(f"$JS.API.STREAM.MSG.GET.{STREAM}", b'{"seq":%d}' % place, settle=settle)
+
+    def _succeed(self, entry: Entry, future: asyncio.Future[int]) -> None:
+        place = entry.expect + 1
+        self._under_way.pop(place, None)
+        if not future.done():
+            future.set_result(place)
+
+    def _fail(self, entry: Entry, future: asyncio.Future[int], error: Exception) -> None:
+        if not future.done():
+            future.set_exception(error)
+            future.exception()  # seen: a writer that drops what it speculated does not look at each
+        # Kept until the writer has been told, so that nothing it sends before that can follow another's entry.
+        asyncio.get_running_loop().call_soon(self._under_way.pop, entry.expect + 1, None)
 
 
 def _ack_in(answer: Message | Unknown) -> PubAck | Unknown:
@@ -175,11 +195,6 @@ def _ack_in(answer: Message | Unknown) -> PubAck | Unknown:
         return _read_ack(answer.data)
     except msgspec.MsgspecError as error:
         return Unknown(f"the server's answer cannot be read: {error}")
-
-
-def _fail(future: asyncio.Future[int], error: Exception) -> None:
-    future.set_exception(error)
-    future.exception()  # seen: a writer that drops what it speculated does not look at each
 
 
 def _stream(name: str, subjects: list[str], max_bytes: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ have no gaps. `tests/core/log_contract.py` is this page as a test, run on every 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import msgspec
@@ -64,11 +64,11 @@ class Log(Protocol):
         """The last durable entry on exactly this subject; asks the log's leader."""
         ...
 
-    def read(self, *, start: int = 1, end: int = 0, subjects: tuple[str, ...] = ()) -> AsyncIterator[list[Stored]]:
+    def read(self, *, start: int = 1, end: int = 0, subjects: tuple[str, ...] = ()) -> AsyncGenerator[list[Stored], None]:
         """Entries from `start` to `end` (0: to the last one when the call was made), in order, in batches."""
         ...
 
-    def follow(self, *, start: int, subjects: tuple[str, ...] = ()) -> AsyncIterator[list[Stored]]:
+    def follow(self, *, start: int, subjects: tuple[str, ...] = ()) -> AsyncGenerator[list[Stored], None]:
         """Entries from `start` on, in order, each once, in batches, as they come; ends only by being closed.
 
         Survives a restart of the server. A slow reader holds back its own reading only. Batches are not empty.

@@ -26,6 +26,7 @@ class MemoryLog:
         self._ids: dict[str, int] = {}
         self._last: dict[str, Stored] = {}
         self._waiting: set[asyncio.Event] = set()
+        self._refused: dict[int, str] = {}
 
     @property
     def last_logged(self) -> tuple[int, int]:
@@ -55,11 +56,19 @@ class MemoryLog:
         return place
 
     def append(self, entry: Entry) -> asyncio.Future[int]:
-        """As the port says; the future is already done."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        """As the port says; the future is already done.
+
+        Until its writer can have looked at it, a refused entry also refuses what was to follow it.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[int] = loop.create_future()
         try:
+            if entry.expect in self._refused:
+                raise Conflict(f"{self._refused[entry.expect]}, which was to come before, was refused")
             future.set_result(self.append_now(entry))
         except (Conflict, Full) as error:
+            self._refused[entry.expect + 1] = entry.id
+            loop.call_soon(self._refused.pop, entry.expect + 1, None)
             future.set_exception(error)
             future.exception()  # seen: a writer that drops what it speculated does not look at each
         return future

@@ -23,7 +23,7 @@ from headway.core.errors import NotFoundError
 from headway.core.nodes import Mapping, Node, Scalar, Sequence, kind_of
 from headway.core.plan import Job, Plan, Step
 from headway.core.shape import JOB, NAME, PIPELINE, STEP, below, check_keys
-from headway.core.values import Values
+from headway.core.values import COLON_HINT, Values
 
 RETRIES_MAX: Final = 100
 STEP_NAME_MAX: Final = 100
@@ -37,8 +37,8 @@ INSTEAD_OF_SCRIPT: Final = ("run", "command", "commands", "cmd", "uses")
 ADMITTED_BYTES_MAX: Final = 48 * 1024
 """What a job waits for and asks of a runner must fit the event that admits it."""
 
-PLAN_CHARACTERS_MAX: Final = 64 * 1024 * 1024
-"""The pipeline's variables are repeated in every job; a small file could fill the memory that way."""
+VARIABLES_MAX: Final = 32 * 1024 * 1024
+"""Characters of all variables. The pipeline's are repeated in every job: a small file could fill the memory so."""
 
 
 def read_pipeline(path: Path) -> bytes:
@@ -109,8 +109,8 @@ class _Reader:
         shared = self._characters
         drafts = self._jobs(top)
         check_dependencies({draft.name: draft.depends_on for draft in drafts}, self._problems)
-        if self._characters + shared * len(drafts) > PLAN_CHARACTERS_MAX:
-            message = "the pipeline is too large: `global_env` is repeated in each job, which makes more than 64 MiB"
+        if self._characters + shared * len(drafts) > VARIABLES_MAX:
+            message = "the pipeline is too large: `global_env` is repeated in each job, which makes more than 32 MiB"
             suggestion = "keep large values in a file of the project"
             self._problems.error("HW123", top, message, path="global_env", suggestion=suggestion)
         return None if self._problems.errors else Plan(name=name, jobs=tuple(_job(each, variables) for each in drafts))
@@ -129,7 +129,7 @@ class _Reader:
         if entry is None:
             return {}
         found = self._values.variables(entry[1], below(path, key), what=f"`{key}`")
-        self._characters += sum(len(name) + len(value) for name, value in found.items())
+        self._characters += sum(len(name) + len(value) + 16 for name, value in found.items())
         return found
 
     def _jobs(self, top: Mapping) -> list[_Draft]:
@@ -203,9 +203,10 @@ class _Reader:
             if isinstance(item, Mapping) and "job" in item.entries:
                 message = "`depends_on` with `when` is not supported in this version"
                 self._problems.error("HW190", item, message, path=where, suggestion="write the name of the job alone")
-            elif self._values.text(item, where, what="`depends_on`") is not None and isinstance(item, Scalar):
-                if not self._values.refuses_reference(item, where, item.text):
-                    found.append((item, where))
+                continue
+            text = self._values.text(item, where, what="`depends_on`")
+            if text is not None and isinstance(item, Scalar) and not self._values.refuses_reference(item, where, text):
+                found.append((item, where))
         return found
 
     def _read_steps(self, draft: _Draft, mapping: Mapping) -> None:
@@ -244,8 +245,8 @@ class _Reader:
             return Step(name=_first_command(script or ""), script=script or "")
         only = next(iter(node.entries)) if len(node.entries) == 1 else ""
         if " " in only and only not in STEP.keys:
-            suggestion = "a colon followed by a blank makes this a mapping: put the whole command in single quotes"
-            values.wrong_type(node, path, "a step must be a command or a mapping of its keys", suggestion)
+            message = f"the step is a command, but YAML reads it as a mapping with the key `{shown(only)}`"
+            self._problems.error("HW114", node, message, path=path, suggestion=COLON_HINT)
             return Step(name="", script="")
         check_keys(node, STEP, self._problems, path=path)
         given: dict[str, Any] = {}

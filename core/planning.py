@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from headway.core.plan import Plan
+
+DEPENDS_ON_BYTES_MAX: Final = 40 * 1024
 
 
 def problems(plan: Plan) -> list[str]:
@@ -12,6 +16,9 @@ def problems(plan: Plan) -> list[str]:
         return ["the plan has no jobs"]
     if len(names) != len(plan.jobs):
         return ["two jobs of the plan have one name"]
+    heavy = [job.name for job in plan.jobs if sum(len(name) + 3 for name in job.depends_on) > DEPENDS_ON_BYTES_MAX]
+    if heavy:
+        return [f"job {heavy[0]} depends on more jobs than fit into one event; put a job in between"]
     found = [
         f"job {job.name} depends on {name}, which is not in the plan"
         for job in plan.jobs

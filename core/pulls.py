@@ -15,13 +15,13 @@ from headway.core.errors import UnavailableError
 from headway.core.inflight import Message, status_of
 from headway.core.log import Stored, Unknown
 from headway.core.streams import (
+    MESSAGE_ID,
     NOT_FOUND,
     SECOND,
     StreamRefused,
     ensure_consumer,
     place_of,
     reader_config,
-    stored_of,
 )
 from headway.core.wire import Subscription, Wire
 
@@ -162,13 +162,13 @@ class Reader:
         assert self._pulls is not None, "messages come from open pulls"
         found: list[Stored] = []
         for message in messages:
-            place = place_of(message.reply)
-            if place.consumer_seq != self._delivered + 1:
+            seq, delivered, logged, self.waiting = place_of(message.reply)
+            if delivered != self._delivered + 1:
                 self._pulls.broken = self._pulls.broken or f"the delivery {self._delivered + 1} is missing"
                 break
-            self._delivered += 1
-            self.waiting = place.pending
-            found.append(stored_of(message, place))
+            self._delivered = delivered
+            name = message.headers.get(MESSAGE_ID, "") if message.headers else ""
+            found.append(Stored(seq=seq, logged=logged, subject=message.subject, id=name, body=message.data))
         if found:
             self.position = found[-1].seq
         return found

@@ -97,6 +97,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     head: str = ""
     admitted_seq: int = 0
     job_count: int = 0
+    attempt_losses_max: int = 3
     plan_digest: str = ""
     source_digest: str = ""
     commit: str = ""
@@ -138,6 +139,7 @@ def _run_admitted(run: Run, event: RunAdmitted, seq: int) -> None:
     run.project = event.project
     run.pipeline = event.pipeline
     run.job_count = event.jobs
+    run.attempt_losses_max = event.attempt_losses_max
     run.plan_digest = event.plan_digest
     run.source_digest = event.source.digest
     run.commit = event.source.commit

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+import msgspec
+
 from headway.core.envelope import Fact
 from headway.core.events import (
     AnyEvent,
@@ -33,8 +35,6 @@ from headway.core.world import Key, Need, World
 
 COORDINATOR: Final = "coordinator"
 QUEUED_AT_ONCE_MAX: Final = 64
-LOSSES_MAX: Final = 3
-"""How many attempts of a job may be lost before the job fails."""
 
 
 def next_events(world: World) -> list[Fact]:
@@ -143,7 +143,7 @@ def choose_after_attempts(world: World) -> list[Fact]:
     for run_id, name in world.needs[Need.CHOOSE]:
         run = world.runs[run_id]
         job = run.jobs[name]
-        if job.ended == "lost" and job.losses >= LOSSES_MAX:
+        if job.ended == "lost" and job.losses >= run.attempt_losses_max:
             reason = f"{job.losses} attempts were lost with their runners"
             failure = Failure(failure_class="transient", reason=reason)
             facts.append(_complete(run, name, job, Outcome.FAILED, reason=reason, failure=failure))
@@ -226,7 +226,7 @@ def _assign(world: World, key: Key, free: list[RunnerState]) -> list[Fact]:
     runner = min(fitting, key=lambda one: (one.name in job.avoid, -one.free, one.runner))
     event = JobAssigned(
         runner=runner.runner,
-        definition=definition,
+        definition=msgspec.structs.replace(definition, depends_on=()),
         source_digest=run.source_digest,
         project=run.project,
         pipeline=run.pipeline,

@@ -22,7 +22,7 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -249,20 +249,22 @@ class Server:
         logger.info("nats-server %d listens on %s", child.pid, self._record.url)
 
     async def _until_ready(self, child: Child) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._settings.start_timeout_seconds
-        delay = 0.005
-        while not await _answers(self._record):
-            await asyncio.wait([child.exited], timeout=delay)
-            delay = min(0.1, delay * 1.5)
+        seconds = self._settings.start_timeout_seconds
+        answered = asyncio.create_task(_until_answers(self._record))
+        stopped = asyncio.create_task(self._stopped.wait())
+        first: set[asyncio.Future[Any]] = {answered, stopped, child.exited}
+        try:
+            await asyncio.wait(first, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if child.exited.done():
                 raise self._start_error(child)
-            if loop.time() > deadline or self._stopped.is_set():
-                seconds = f"{self._settings.start_timeout_seconds:.0f} s"
+            if not answered.done():
+                words = "stopped before it was ready" if stopped.done() else f"not ready after {seconds:g} s"
                 raise UnavailableError(
-                    f"nats-server was not ready after {seconds}: {child.last_words()}",
-                    next=f"look into {self.folder / 'nats.log'}",
+                    _with(f"nats-server was {words}", child), next=f"look into {self.folder / 'nats.log'}"
                 )
+        finally:
+            answered.cancel()
+            stopped.cancel()
 
     def _start_error(self, child: Child) -> Exception:
         if any("address already in use" in line for line in child.lines):
@@ -346,6 +348,13 @@ def _try_lock(folder: Path) -> int:
     return lock
 
 
+async def _until_answers(record: Record) -> None:
+    delay = 0.005
+    while not await _answers(record):
+        await asyncio.sleep(delay)
+        delay = min(0.1, delay * 1.5)
+
+
 async def _answers(record: Record) -> bool:
     """Whether the server of this record listens, knows its password, and has its store open."""
     try:
@@ -366,5 +375,8 @@ def _endpoint(url: str, user: str, password: str) -> Endpoint:
 
 
 def _how(code: int, child: Child) -> str:
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return f"{how}: {words}" if (words := child.last_words()) else how
+    return _with(f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}", child)
+
+
+def _with(words: str, child: Child) -> str:
+    return f"{words}: {said}" if (said := child.last_words()) else words

@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from headway.core.errors import UnavailableError
-from headway.core.inflight import Message
 from headway.core.log import Stored, Unknown
 from headway.core.wire import Wire
 
@@ -19,6 +18,7 @@ OUTPUT_STREAM: Final = "HEADWAY_OUTPUT"
 BATON_STREAM: Final = "HEADWAY_BATON"
 MESSAGE_ID: Final = "Nats-Msg-Id"
 EXPECTED_LAST: Final = "Nats-Expected-Last-Sequence"
+EXPECTED_LAST_ID: Final = "Nats-Expected-Last-Msg-Id"
 
 NOT_FOUND: Final = frozenset({10014, 10037, 10059})
 """No such consumer, message, stream."""
@@ -101,15 +101,6 @@ class _Outcome(msgspec.Struct):
     error: ApiError | None = None
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a delivered entry comes from, read from the subject on which it is acknowledged."""
-
-    seq: int
-    consumer_seq: int
-    logged: int
-    pending: int
-
-
 async def api(
     wire: Wire, subject: str, request: dict[str, Any] | None, answer: type[T], *, timeout_seconds: float = 5.0
 ) -> T:
@@ -130,17 +121,14 @@ def answer_in(body: bytes, answer: type[T]) -> T:
         raise Unknown(f"the server's answer cannot be read: {error}") from error
 
 
-def place_of(reply: str) -> Place:
-    """The place in an acknowledgement subject, in its short form or in the one with domain and account."""
+def place_of(reply: str) -> tuple[int, int, int, int]:
+    """Sequence, the consumer's count, log time and entries still to come, from an acknowledgement subject.
+
+    It has a short form and one with domain and account.
+    """
     part = reply.split(".")
-    at = 4 if len(part) < 11 else 6
-    return Place(int(part[at + 1]), int(part[at + 2]), int(part[at + 3]) // 1000, int(part[at + 4]))
-
-
-def stored_of(message: Message, place: Place) -> Stored:
-    """A delivered entry as the log port has it."""
-    name = message.headers.get(MESSAGE_ID, "") if message.headers else ""
-    return Stored(seq=place.seq, logged=place.logged, subject=message.subject, id=name, body=message.data)
+    at = 5 if len(part) < 11 else 7
+    return int(part[at]), int(part[at + 1]), int(part[at + 2]) // 1000, int(part[at + 3])
 
 
 # Streams
@@ -213,9 +201,9 @@ async def ensure_consumer(wire: Wire, stream: str, config: dict[str, Any]) -> Co
     return await api(wire, f"CONSUMER.CREATE.{stream}.{name}", request, ConsumerInfo)
 
 
-async def consumer_info(wire: Wire, stream: str, name: str) -> ConsumerInfo:
+async def consumer_info(wire: Wire, stream: str, name: str, *, timeout_seconds: float = 5.0) -> ConsumerInfo:
     """How far a consumer is."""
-    return await api(wire, f"CONSUMER.INFO.{stream}.{name}", None, ConsumerInfo)
+    return await api(wire, f"CONSUMER.INFO.{stream}.{name}", None, ConsumerInfo, timeout_seconds=timeout_seconds)
 
 
 async def delete_consumer(wire: Wire, stream: str, name: str) -> None:

@@ -21,6 +21,8 @@ VARIABLE_BYTES_MAX: Final = 128 * 1024
 SECONDS_MAX: Final = 365 * 24 * 3600
 LABEL: Final = re.compile(r"[^\s,]{1,100}")
 
+COLON_HINT: Final = "a colon followed by a blank makes it one: put the whole command in single quotes"
+
 _DURATION: Final = re.compile(r"(?=.)(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
 _RESOLVED_IN_SCRIPT: Final = re.compile(r"\$\{\{|\$\{(?:secrets|matrix|params|jobs)\.")
 
@@ -93,7 +95,7 @@ class Values:
             self.problems.error("HW117", node, message, path=path, suggestion=suggestion)
         elif not 1 <= seconds <= SECONDS_MAX:
             message = f"{what} must be from 1 second to {SECONDS_MAX // 3600} hours"
-            self.problems.error("HW118", node, message, path=path, suggestion="leave it out for no limit")
+            self.problems.error("HW118", node, message, path=path, suggestion="leave it out for the default")
             return None
         return seconds
 
@@ -245,7 +247,7 @@ class Values:
 def _colon_hint(node: Node) -> str:
     """`- echo a: b` is a mapping to YAML, which surprises everybody once."""
     if isinstance(node, Mapping) and len(node.entries) == 1:
-        return "a colon followed by a blank makes this a mapping: put the whole command in single quotes"
+        return COLON_HINT
     return "put it in quotes" if isinstance(node, Scalar) and kind_of(node) != "null" else ""
 
 

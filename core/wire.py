@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 from nats.aio.client import Client
@@ -23,6 +22,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as ClientSubscription
 from nats.errors import Error as ClientError
 
+from headway.core.endpoint import Endpoint as Endpoint  # part of this file's face
+from headway.core.endpoint import unreachable
 from headway.core.errors import UnavailableError
 from headway.core.inflight import InFlight, Message, Settle, status_of
 from headway.core.log import Unknown
@@ -31,17 +32,12 @@ RECONNECT_SECONDS: Final = 0.2
 PING_SECONDS: Final = 10
 CLOSE_SECONDS: Final = 1.0
 HELD_BYTES_MAX: Final = 64 * 1024 * 1024
+SUBJECT_CHARACTERS_MAX: Final = 2000
+"""A server ends the connection over a line of 4 KiB."""
+
 NO_RESPONDERS: Final = "503"
 
 logger = logging.getLogger("headway.wire")
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a server listens and who to be there; `url` may be several, separated by commas."""
-
-    url: str
-    user: str = ""
-    password: str = ""
 
 
 Receive = Callable[[Message], None]
@@ -65,19 +61,19 @@ class _Client(Client):
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         found = {}
-        for line in raw.split(b"\r\n"):
-            name, colon, value = line.partition(b":")
+        for line in raw.decode("utf-8", "replace").split("\r\n"):
+            name, colon, value = line.partition(":")
             if colon:
-                found[name.decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
+                found[name] = value.strip()
         return found
 
 
 class Subscription:
     """Interest in a subject, kept over every reconnection until it is closed."""
 
-    def __init__(self, wire: Wire, subject: str, receive: Receive) -> None:
+    def __init__(self, subject: str, receive: Receive, forget: Callable[[Subscription], None]) -> None:
         self.subject = subject
-        self._wire = wire
+        self._forget = forget
         self._receive = receive
         self._taken: ClientSubscription | None = None
 
@@ -87,7 +83,7 @@ class Subscription:
 
     async def close(self) -> None:
         """End the interest; what has arrived and was not handed over yet is dropped."""
-        self._wire.forget(self)
+        self._forget(self)
         taken, self._taken = self._taken, None
         if taken is not None:
             try:
@@ -184,13 +180,16 @@ class Wire:
         timeout_seconds: float = 5.0,
     ) -> None:
         """Send, and call `settle` once, with the answer or with the Unknown that says why there is none."""
-        if self._closing or self._held_bytes + len(body) > HELD_BYTES_MAX or len(body) > self._client.max_payload:
-            settle(Unknown("the connection is closed" if self._closing else f"too much to send on {subject}"))
+        too_much = self._held_bytes + len(body) > HELD_BYTES_MAX or len(body) > self._client.max_payload
+        if self._closing or too_much or len(subject) > SUBJECT_CHARACTERS_MAX:
+            settle(Unknown("the connection is closed" if self._closing else f"too much to send on {subject[:100]}"))
             return
         number = self._in_flight.add(subject, settle, timeout_seconds)
         self._put(_Outgoing(subject, body, number, f"{self._inbox}.{number}", headers))
 
-    async def request(self, subject: str, body: bytes, *, timeout_seconds: float = 5.0) -> bytes:
+    async def request(
+        self, subject: str, body: bytes, *, headers: dict[str, str] | None = None, timeout_seconds: float = 5.0
+    ) -> bytes:
         """Send and wait for the answer's bytes. Raises Unknown."""
         answer: asyncio.Future[bytes] = self._loop.create_future()
 
@@ -202,7 +201,7 @@ class Wire:
             else:
                 answer.set_result(found.data)
 
-        self.exchange(subject, body, settle=settle, timeout_seconds=timeout_seconds)
+        self.exchange(subject, body, settle=settle, headers=headers, timeout_seconds=timeout_seconds)
         return await answer
 
     # Receiving
@@ -214,7 +213,7 @@ class Wire:
 
     async def subscribe(self, subject: str, receive: Receive) -> Subscription:
         """Have `receive` called with every message on a subject, in order; it must not take long."""
-        subscription = Subscription(self, subject, receive)
+        subscription = Subscription(subject, receive, self._subscriptions.discard)
         self._subscriptions.add(subscription)
         if not self._client.is_closed:  # else whoever brings the connection back takes it
             await subscription.take(self._client)
@@ -228,10 +227,6 @@ class Wire:
             handler(message.subject, message.data, lambda body: self.send(to, body) if to else None)
 
         return await self.subscribe(subject, receive)
-
-    def forget(self, subscription: Subscription) -> None:
-        """Do not take this subscription again on a new connection."""
-        self._subscriptions.discard(subscription)
 
     # Inside
 
@@ -274,7 +269,7 @@ class Wire:
 
     async def _dial(self, timeout_seconds: float) -> Client:
         """A connected client of the library. It tries for ever by itself, so its complaints are counted here."""
-        urls = [one.strip() for one in self._endpoint.url.split(",") if one.strip()]
+        urls = self._endpoint.urls
         client, complaints = _Client(), 0
         failed: asyncio.Future[Exception] = self._loop.create_future()
 
@@ -293,13 +288,13 @@ class Wire:
             if connecting.done():
                 connecting.result()
                 return client
-            raise _unreachable(urls, failed.result() if failed.done() else None)
+            raise unreachable(self._endpoint, failed.result() if failed.done() else None)
         except BaseException as error:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
             await client.close()
             if isinstance(error, ClientError | OSError | ValueError):
-                raise _unreachable(urls, error) from error
+                raise unreachable(self._endpoint, error) from error
             raise
 
     def _options(self, client: Client) -> dict[str, Any]:
@@ -371,15 +366,14 @@ class Wire:
     def _complain(self, error: Exception) -> None:
         """Say what the library or the server complains about: once, not at every try."""
         words = str(error) or type(error).__name__
+        now = self._loop.time()
         if "permissions violation" in words.lower():
             self.last_violation = words
             self._in_flight.give_up(lambda asked: f'"{asked.subject.lower()}"' in words.lower(), words)
         said, at = self._complaint
-        now = self._loop.time()
-        if self._closing or (words == said and now < at + PING_SECONDS):
-            return
-        self._complaint = (words, now)
-        logger.warning("%s: %s", self.name, words)
+        if not self._closing and (words != said or now > at + PING_SECONDS):
+            self._complaint = (words, now)
+            logger.warning("%s: %s", self.name, words)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -390,17 +384,3 @@ class Wire:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             logger.error("%s: a part of the connection ended", self.name, exc_info=task.exception())
-
-
-def _unreachable(urls: list[str], error: Exception | None) -> UnavailableError:
-    where = ", ".join(f"{part.hostname}:{part.port}" for part in map(urlsplit, urls))
-    if error is not None and "authorization" in str(error).lower():
-        return UnavailableError(
-            f"the server at {where} refused the user or password",
-            next="check the credentials; those of the built-in server are made by `headway up`",
-        )
-    words = "no answer in time" if error is None else str(error).removeprefix("nats: ") or type(error).__name__
-    return UnavailableError(
-        f"the log's server at {where} cannot be reached: {words}",
-        next="start the service with `headway up`, or check HEADWAY_NATS_URL",
-    )

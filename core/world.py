@@ -75,6 +75,7 @@ class World:
 
     def __init__(self) -> None:
         self.seq = 0
+        self.store = ""
         self.runs: dict[str, Run] = {}
         self.fleet = Fleet(runners={}, departed={})
         self.finished: dict[str, int] = {}

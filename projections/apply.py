@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, get_args
 
-from headway.core.envelope import Envelope, Recorded
+import msgspec
+
+from headway.core.envelope import Envelope, Recorded, decode
 from headway.core.errors import BrokenError
 from headway.core.events import (
     AnyEvent,
@@ -44,10 +46,12 @@ from headway.core.events import (
     StepFinished,
     StepStarted,
 )
+from headway.core.log import Stored
 from headway.core.states import State
 from headway.projections import apply_fleet as fleet
 from headway.projections import apply_jobs as jobs
 from headway.projections import apply_runs as runs
+from headway.projections.store import Store
 from headway.projections.tables import (
     AttemptRow,
     Changes,
@@ -64,6 +68,30 @@ Fetch = Callable[[str, Iterable[Any]], Awaitable[list[tuple[Any, ...]]]]
 """Runs a query on the tables as they are written so far."""
 
 ASK_AT_ONCE: Final = 500
+
+
+def recorded_of(stored: Stored) -> Recorded:
+    """An entry of the log with its envelope. Raises UnavailableError for an event of a newer Headway."""
+    try:
+        envelope = decode(stored.body)
+    except msgspec.MsgspecError as error:
+        raise BrokenError(f"event {stored.seq} cannot be read: {error}", next="report this, with the event") from error
+    return Recorded(seq=stored.seq, logged=stored.logged, envelope=envelope, body=stored.body)
+
+
+async def fold_batch(fold: Fold, store: Store, batch: list[Stored]) -> list[Recorded]:
+    """Fold entries of the log into the store, in one transaction; returns those that were news.
+
+    After any exception the fold is ahead of the store and worth nothing.
+    """
+    recorded = [recorded_of(one) for one in batch if one.seq > fold.position]
+    if recorded:
+        await fold.prepare(recorded, store.fetch)
+        for one in recorded:
+            fold.apply(one)
+        await store.write(fold.changes())
+        fold.settle()
+    return recorded
 
 
 class Fold:
@@ -95,11 +123,11 @@ class Fold:
                 found = await fetch(f"select {columns_of(RunnerRow)} from runners where runner = ?", (runner,))
                 bench.runners.update({row[0]: RunnerRow(*row) for row in found})
 
-    def apply(self, recorded: Recorded) -> bool:
-        """Fold one event. False when it was folded before."""
+    def apply(self, recorded: Recorded) -> None:
+        """Fold one event; one that was folded before changes nothing."""
         bench = self._bench
         if recorded.seq <= self.position:
-            return False
+            return
         if recorded.seq != self.position + 1:
             raise BrokenError(
                 f"event {recorded.seq} came after event {self.position}", next="report this; 'headway doctor' has more"
@@ -118,7 +146,6 @@ class Fold:
             self._apply_to_run(kind, envelope)
         elif (on_fleet := _ON_FLEET.get(kind)) is not None:
             on_fleet(bench, envelope)
-        return True
 
     def changes(self) -> Changes:
         """What the events folded since the last time do to the tables."""

@@ -7,7 +7,6 @@ rules these are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -264,5 +263,5 @@ def _keep_output(attempt: AttemptRow, output: Output | None) -> None:
         attempt.output_bytes, attempt.output_truncated = output.bytes, int(output.truncated)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return msgspec.json.encode(value).decode() if value != () else "[]"

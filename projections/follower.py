@@ -11,30 +11,19 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from headway.core.envelope import Recorded, decode
-from headway.core.errors import BrokenError, HeadwayError, UnavailableError
-from headway.core.log import Log, Stored, Unknown
-from headway.projections.apply import Fold
+from headway.core.envelope import Recorded
+from headway.core.errors import HeadwayError, UnavailableError
+from headway.core.log import Log, Unknown
+from headway.projections.apply import Fold, fold_batch
+from headway.projections.rebuild import Scratch
 from headway.projections.store import DamagedError, Store, StoreError
 
 PAUSE_SECONDS: Final = 0.2
 PAUSE_SECONDS_MAX: Final = 5.0
 
 Listener = Callable[[list[Recorded]], None]
-
-
-def recorded_of(stored: Stored) -> Recorded:
-    """An entry of the log with its envelope. Raises UnavailableError for an event of a newer Headway."""
-    try:
-        envelope = decode(stored.body)
-    except msgspec.MsgspecError as error:
-        raise BrokenError(f"event {stored.seq} cannot be read: {error}", next="report this, with the event") from error
-    return Recorded(seq=stored.seq, logged=stored.logged, envelope=envelope, body=stored.body)
 
 
 class Follower:
@@ -139,9 +128,9 @@ class Follower:
         if not self.position:
             return
         [(body,)] = await self._store.fetch("select body from events where seq = ?", (self.position,)) or [(b"",)]
-        async for batch in self._log.read(start=self.position, end=self.position):
-            if batch[0].body == body:
-                return
+        found = [one async for batch in self._log.read(start=self.position, end=self.position) for one in batch]
+        if [one.body for one in found] == [body]:
+            return
         await self._store.start_over(f"the log is not the one that {self._store.path.name} was made from")
         self._forget()
 

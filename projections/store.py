@@ -12,10 +12,11 @@ import os
 import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
+from urllib.parse import quote
 
 import aiosqlite
 import msgspec
@@ -29,7 +30,6 @@ from headway.projections.tables import (
     TABLES,
     Changes,
     Row,
-    columns_of,
     quoted,
 )
 
@@ -53,14 +53,12 @@ class DamagedError(StoreError):
 class _Writer(sqlite3.Connection):
     """A connection whose commit writes what is staged, and the position, in one transaction."""
 
-    def __init__(self, *arguments: Any, staged: list[Changes], **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._staged = staged
+    staged: ClassVar[list[Changes]]
 
     def commit(self) -> None:
         self.execute("begin immediate")
         try:
-            for changes in self._staged:
+            for changes in self.staged:
                 self._write(changes)
             self.execute("commit")
         except BaseException:
@@ -68,7 +66,7 @@ class _Writer(sqlite3.Connection):
                 self.execute("rollback")
             raise
         finally:
-            self._staged.clear()
+            self.staged.clear()
 
     def _write(self, changes: Changes) -> None:
         before = changes.position - len(changes.events)
@@ -88,6 +86,15 @@ class _Writer(sqlite3.Connection):
             while len(rows) - start >= size:
                 self.execute(statement, list(chain.from_iterable(rows[start : start + size])))
                 start += size
+
+
+def _writer_of(waiting: list[Changes]) -> type[sqlite3.Connection]:
+    """The kind of connection that writes what is staged in this list."""
+
+    class Writer(_Writer):
+        staged = waiting
+
+    return Writer
 
 
 @cache
@@ -167,7 +174,7 @@ class Store:
         """Rows as the writer sees them, for the fold."""
         assert self._writer is not None, "the store is open"
         try:
-            return list(await self._writer.execute_fetchall(sql, parameters))
+            return [tuple(row) for row in await self._writer.execute_fetchall(sql, parameters)]
         except sqlite3.Error as error:
             raise _explained(error, self.path) from error
 
@@ -181,7 +188,7 @@ class Store:
     async def reading(self) -> AsyncGenerator[aiosqlite.Connection, None]:
         """A connection for questions, in a transaction of its own: all answers are of one moment."""
         async with self._seats:
-            connection = self._idle.pop() if self._idle else await self._open_reader()
+            connection = self._idle.pop() if self._idle else await open_reader(self.path)
             try:
                 await connection.execute_fetchall("begin")
                 yield connection
@@ -222,6 +229,10 @@ class Store:
         finally:
             await self.close()
         await asyncio.to_thread(_sync, self.path)
+
+    def remove(self) -> None:
+        """Delete the file of a closed store, if it is still there."""
+        _remove(self.path)
 
     async def close(self) -> None:
         """Close every connection; waits for those who read."""
@@ -264,9 +275,8 @@ class Store:
     async def _open_writer(self) -> str:
         """Open or make the tables. Says what is wrong with what is there, "" when nothing is."""
         try:
-            factory = partial(_Writer, staged=self._staged)
             self._writer = await aiosqlite.connect(
-                self.path, factory=factory, isolation_level=None, cached_statements=256
+                self.path, factory=_writer_of(self._staged), isolation_level=None, cached_statements=256
             )
             await self._writer.executescript(_PRAGMAS_SCRATCH if self._scratch else _PRAGMAS)
             names = {name for (name,) in await self.fetch("select name from sqlite_schema where type = 'table'")}
@@ -288,24 +298,44 @@ class Store:
         self.position, self.logged = rows[0][1], rows[0][2]
         return ""
 
-    async def _open_reader(self) -> aiosqlite.Connection:
-        try:
-            connection = await aiosqlite.connect(self.path, isolation_level=None)
-            try:
-                await connection.execute_fetchall("pragma query_only = 1")
-            except BaseException:
-                await connection.close()
-                raise
-        except sqlite3.Error as error:
-            raise _explained(error, self.path) from error
-        return connection
-
     async def _close_all(self) -> None:
         idle, self._idle = self._idle, []
         writer, self._writer = self._writer, None
         for connection in [*idle, *([writer] if writer else [])]:
             with suppress(sqlite3.Error):
                 await connection.close()
+
+
+async def open_reader(path: Path) -> aiosqlite.Connection:
+    """A connection for questions only, to a file that is there."""
+    try:
+        connection = await aiosqlite.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
+        try:
+            await connection.execute_fetchall("pragma query_only = 1")
+        except BaseException:
+            await connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise _explained(error, path) from error
+    return connection
+
+
+async def take_place(new: Path, path: Path) -> None:
+    """Put a finished file in the place of one that nobody has open. Raises StoreError when somebody has."""
+    if path.exists():
+        try:
+            async with aiosqlite.connect(path, timeout=1.0, isolation_level=None) as connection:
+                # Leaving the write-ahead log needs the file for oneself, and takes away what lies beside it.
+                await connection.execute_fetchall("pragma journal_mode = delete")
+        except sqlite3.Error as error:
+            explained = _explained(error, path)
+            if not isinstance(explained, DamagedError):
+                raise StoreError(
+                    f"{path} is in use: {error}", next="let the service do it, or stop it with 'headway down'"
+                ) from error
+            _set_aside(path)
+    _remove_beside(path)
+    os.replace(new, path)
 
 
 def _aside(path: Path) -> Path:
@@ -334,7 +364,8 @@ def _set_aside(path: Path) -> None:
         _remove_beside(path)
     except OSError as error:
         raise StoreError(
-            f"{path} cannot be set aside: {error.strerror}", next="move it away yourself; the log has all that was in it"
+            f"{path} cannot be set aside: {error.strerror}",
+            next="move it away yourself; the log has it all",
         ) from error
 
 

@@ -13,9 +13,9 @@ import msgspec
 
 from headway.core.states import MOVES, ON_A_RUNNER, Outcome, State, run_status, status_of
 from headway.projections.tables import (
+    KINDS,
     AttemptRow,
     Changes,
-    CoordinatorRow,
     EventRow,
     FleetRow,
     JobRow,
@@ -71,12 +71,12 @@ class Workbench:
         self.runners: dict[str, RunnerRow] = {}
         self.fleet: FleetRow | None = None
         self.events: list[EventRow] = []
-        self._changed: dict[type[Row], dict[object, Row]] = {}
+        self._changed: dict[type[Row], dict[int, Row]] = {kind: {} for kind in KINDS}
         self._done: dict[tuple[str, str], None] = {}
 
     def change(self, row: Row) -> None:
         """The row differs from what the table has."""
-        self._changed.setdefault(type(row), {})[id(row)] = row
+        self._changed[type(row)][id(row)] = row
 
     def admit(self, run: OpenRun, row: JobRow) -> None:
         """A new job of the run."""
@@ -99,12 +99,12 @@ class Workbench:
 
     def take(self) -> Changes:
         """What the events since the last time do to the tables."""
-        for row in self._changed.get(RunRow, {}).values():
+        for row in self._changed[RunRow].values():
             assert isinstance(row, RunRow), "rows are kept by their kind"
             _derive_status(row)
-        rows = [(kind, list(changed.values())) for kind, changed in self._changed.items()]
+        rows = [(kind, list(changed.values())) for kind, changed in self._changed.items() if changed]
         changes = Changes(position=self.seq, logged=self.now, events=self.events, rows=rows)
-        self.events, self._changed = [], {}
+        self.events, self._changed = [], {kind: {} for kind in KINDS}
         return changes
 
     def forget_finished(self) -> None:

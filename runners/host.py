@@ -298,7 +298,7 @@ class HostExecutor:
         """The supervisor died or hangs: end its work by other means. The next command gets a new one."""
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
-            supervisor.kill()
+            await supervisor.abandon()
         session = 0
         if process.spawned is not None and process.spawned.pid.done() and not process.spawned.pid.exception():
             pid = process.spawned.pid.result()

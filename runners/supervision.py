@@ -21,13 +21,13 @@ from headway.runners.executor import Command, ExecutorBroken
 ANSWER_SECONDS: Final = 30.0
 """A supervisor that has not answered by then is taken for broken."""
 SEND_SECONDS: Final = 2
+ABANDON_SECONDS: Final = 1.0
 
 
 class Refused(msgspec.Struct, frozen=True):
     """The command could not be started."""
 
     errno: int
-    text: str
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ class Supervisor:
     def signal(self, spawned: Spawned, number: int) -> None:
         """Signal the whole process group, unless it has ended."""
         if self.alive and not spawned.ended.done():
-            self._send(("signal", spawned.request, number))
+            self._send(("signal", spawned.request, int(number)))
 
     def renew(self, seconds: float) -> None:
         """Let the work live so long, unless renewed again; 0 for ever."""
@@ -125,12 +125,14 @@ class Supervisor:
         except subprocess.TimeoutExpired:
             raise ExecutorBroken(f"supervisor {self.pid} does not come to an end") from None
 
-    def kill(self) -> None:
-        """End the supervisor itself, which no longer answers. What ran under it is not its business any more."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+    async def abandon(self) -> None:
+        """Let go of a supervisor that no longer answers, or is dead, without counting on it.
+
+        It is not killed: if it lives, it goes on ending its jobs and keeps the lock until it has.
+        """
         self._died()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._process.wait, ABANDON_SECONDS)
 
     def _next(self) -> int:
         self._requests += 1
@@ -168,7 +170,7 @@ class Supervisor:
             del self._inbox[:end]
             self._hear(*message)
 
-    def _hear(self, kind: str, request: int, *rest: Any) -> None:
+    def _hear(self, kind: str, request: int, *rest: int) -> None:
         if kind == "cleared":
             done = self._clearing.pop(request)
             if not done.done():

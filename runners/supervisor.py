@@ -5,7 +5,7 @@ it is there in a few milliseconds. It speaks with the runner over the socket, in
 
     asked:     ("spawn", id, argv, environment, folder) with two file descriptors   ("signal", id, number)
                ("clear", id)   ("lease", seconds)
-    answered:  ("spawned", id, pid)   ("failed", id, errno, text)   ("exited", id, status, cpu_ms, memory_bytes)
+    answered:  ("spawned", id, pid)   ("failed", id, errno)   ("exited", id, status, cpu_ms, memory_bytes)
                ("cleared", id)
 
 It adopts whatever its jobs leave behind (it is their subreaper). When the socket closes, because the runner ended in
@@ -81,7 +81,7 @@ class Supervisor:
             getattr(self, "on_" + kind)(*rest)
         return bool(body)
 
-    def answer(self, *message: object) -> None:
+    def answer(self, *message: str | int) -> None:
         """Tell the runner; if it is gone, the next read says so."""
         body = marshal.dumps(message)
         try:
@@ -108,7 +108,7 @@ class Supervisor:
                 setsigdef=RESET,
             )
         except (OSError, ValueError) as error:
-            self.answer("failed", request, getattr(error, "errno", None) or 22, str(error))
+            self.answer("failed", request, getattr(error, "errno", None) or 22)
             return
         finally:
             os.close(out)

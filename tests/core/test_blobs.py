@@ -33,6 +33,8 @@ def test_bytes_come_back_by_their_digest(blobs: Blobs):
     digest = blobs.put_bytes(b"hello")
     assert digest == digest_of(b"hello") == blobs.put_bytes(b"hello")
     assert blobs.get(digest) == b"hello"
+    with blobs.open(digest) as source:
+        assert source.read() == b"hello"
     assert blobs.has(digest)
     assert blobs.verify(digest)
     assert blobs.path(digest).relative_to(blobs.folder).parts[0] == "sha256"
@@ -97,6 +99,15 @@ def test_a_hostile_digest_is_refused(blobs: Blobs, digest: str):
     for ask in (blobs.get, blobs.path, blobs.has, blobs.verify):
         with pytest.raises(RefusedError, match="not a digest"):
             ask(digest)
+
+
+def test_a_damaged_blob_is_not_opened(blobs: Blobs):
+    """Opening checks the whole blob first."""
+    digest = blobs.put_bytes(b"precious")
+    blobs.path(digest).chmod(0o600)
+    blobs.path(digest).write_bytes(b"damaged!")
+    with pytest.raises(UnavailableError, match="damaged"):
+        blobs.open(digest)
 
 
 @pytest.mark.parametrize("damage", [b"damaged!", b""])

@@ -1,0 +1,59 @@
+"""What the service can say of its own health, a line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headway.cli.plane import Plane
+from headway.core.durability import describe
+from headway.core.errors import HeadwayError
+from headway.core.log import Unknown
+
+
+def check(name: str, level: str, words: str, *, next: str = "") -> dict[str, Any]:
+    """One line of `headway doctor`: ok, warning or error; only an error is wrong."""
+    return {"name": name, "ok": level != "error", "level": level, "words": words, "next": next}
+
+
+async def checks(plane: Plane) -> list[dict[str, Any]]:
+    """Log, coordinator, tables, runner, disk, and what of durability is and is not vouched for."""
+    found = [_coordinator(plane), await _log(plane), _tables(plane), _runner(plane)]
+    try:
+        findings = await describe(server=plane.server, wire=plane.wire)
+    except (Unknown, HeadwayError) as error:
+        return [*found, check("durability", "warning", f"could not be read: {error}", next="see the log's server")]
+    return [
+        *found,
+        *(check(f"durability: {one.what}", "ok" if one.vouched else "warning", one.words) for one in findings),
+    ]
+
+
+def _coordinator(plane: Plane) -> dict[str, Any]:
+    if plane.office.coordinator is not None and plane.office.coordinator.desk is not None:
+        return check("coordinator", "ok", "this service coordinates")
+    if plane.office.trouble:
+        return check("coordinator", "error", plane.office.trouble, next="see the service's log")
+    return check("coordinator", "warning", "this service stands by; another one coordinates")
+
+
+async def _log(plane: Plane) -> dict[str, Any]:
+    try:
+        used, most = await plane.log.limits()
+    except (Unknown, HeadwayError) as error:
+        return check("log", "error", f"cannot be read: {error}", next="see the log's server")
+    share = used / most if most > 0 else 0.0
+    level = "error" if share > 0.95 else "warning" if share > 0.8 else "ok"
+    return check("log", level, f"{used:,} of {most:,} bytes used", next="raise log_max_bytes")
+
+
+def _tables(plane: Plane) -> dict[str, Any]:
+    behind = max(0, plane.office.seq - plane.follower.position)
+    if plane.follower.trouble:
+        return check("tables", "error", f"{behind} events behind: {plane.follower.trouble}", next="free space, restart")
+    return check("tables", "ok", f"{behind} events behind the log" if behind else "at the end of the log")
+
+
+def _runner(plane: Plane) -> dict[str, Any]:
+    if plane.runner.pid:
+        return check("runner", "ok", f"local, process {plane.runner.pid}, {plane.config.slots} slots")
+    return check("runner", "warning", "the local runner has not started yet")

@@ -1,0 +1,156 @@
+"""One run: what it is, its jobs with their attempts, and the last lines of what failed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headway.cli import render
+from headway.cli.arguments import add_json, add_run, cwd
+from headway.cli.client import Client, Gone
+from headway.cli.lists import print_table, status_cell, text, took
+from headway.cli.render import Cell, Paint
+from headway.cli.text import actor, ago, clean, clean_output, clock, milliseconds
+from headway.core.errors import HeadwayError
+
+FAILED_SHOWN: Final = 3
+OUTPUT_LINES: Final = 10
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What may follow `headway show`."""
+    add_run(parser)
+    add_json(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Ask and print."""
+    client = Client.here()
+    found = client.call("show", run=args.run, cwd=cwd())
+    if args.json:
+        render.data(found)
+        return 0
+    paint, now = render.paint_for(sys.stdout), time.time()
+    run = found.get("run") or {}
+    for line in render.facts(_header(run, paint, now), paint=paint):
+        render.out(line)
+    render.out()
+    jobs = found.get("jobs") or []
+    head = ("JOB", "STATUS", "STATE", ">ATTEMPT", ">TIME", "RUNNER", "WHY")
+    print_table(head, [_job(one, found, now) for one in jobs])
+    _retried(found)
+    failed = [one for one in jobs if one.get("outcome") == "failed"]
+    for one in failed[:FAILED_SHOWN]:
+        _failed(client, run, one, found)
+    if len(failed) > FAILED_SHOWN:
+        render.out(f"\n{len(failed) - FAILED_SHOWN} more failed; see 'headway logs {clean(run.get('run'))} JOB'")
+    return 0
+
+
+def _header(run: Mapping[str, Any], paint: Paint, now: float) -> list[tuple[str, str]]:
+    commit = text(run, "commit")[:12] + (" with changes" if run.get("dirty") else "")
+    paused = (
+        f"by {actor(run.get('paused_by') or 'someone')} {ago(run.get('paused_since'), now=now)}"
+        if run.get("paused")
+        else ""
+    )
+    parameters = run.get("parameters") or {}
+    return [
+        ("run", clean(run.get("run", ""))),
+        ("status", paint.status(text(run, "status"))),
+        ("pipeline", f"{text(run, 'pipeline')}  {paint('dim', text(run, 'pipeline_file'))}".rstrip()),
+        ("project", text(run, "project")),
+        ("source", "  ".join(part for part in (text(run, "branch"), commit.strip()) if part)),
+        ("by", actor(run.get("actor") or "")),
+        ("admitted", f"{clock(run.get('admitted'), milliseconds=False)}  {ago(run.get('admitted'), now=now)}".strip()),
+        ("time", took(run, "admitted", now=now)),
+        ("paused", paused),
+        ("cancelled", text(run, "cancel_reason")),
+        ("parameters", clean(" ".join(f"{name}={value}" for name, value in parameters.items()))),
+    ]
+
+
+def _job(job: Mapping[str, Any], found: Mapping[str, Any], now: float) -> list[Cell]:
+    return [
+        text(job, "job"),
+        status_cell(job),
+        text(job, "state"),
+        str(job.get("attempt") or ""),
+        took(job, "started", now=now),
+        text(job, "runner"),
+        _why(job, found),
+    ]
+
+
+def _why(job: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    if job.get("state") == "admitted":
+        return clean("after " + ", ".join(job.get("depends_on") or ())) if job.get("depends_on") else ""
+    if job.get("outcome") == "succeeded":
+        return ""
+    failure = job.get("failure")
+    reason = text(job, "reason") or (text(failure, "reason") if isinstance(failure, dict) else "")
+    step = _failed_step(job, found)
+    if step:
+        code = step.get("exit_code")
+        ended = f"exited with {code}" if code is not None else text(step, "reason") or text(step, "signal")
+        return f"step {text(step, 'name')!r} {ended}".rstrip()
+    code = job.get("exit_code")
+    return reason or (f"exited with {code}" if code else "")
+
+
+def _failed_step(job: Mapping[str, Any], found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The last step of the job's last attempt that failed."""
+    if job.get("outcome") != "failed":
+        return None
+    for step in reversed(found.get("steps") or []):
+        same = step.get("job") == job.get("job") and step.get("attempt") == job.get("attempt")
+        if same and step.get("outcome") == "failed":
+            assert isinstance(step, dict), "a step is a record"
+            return step
+    return None
+
+
+def _retried(found: Mapping[str, Any]) -> None:
+    """Attempts of jobs that needed more than one."""
+    last = {one.get("job"): one.get("attempt") or 1 for one in found.get("jobs") or []}
+    again = [one for one in found.get("attempts") or [] if last.get(one.get("job"), 1) > 1]
+    if not again:
+        return
+    render.out()
+    rows: list[list[Cell]] = []
+    for one in again:
+        outcome = text(one, "outcome") or text(one, "state")
+        rows.append(
+            [
+                f"{text(one, 'job')}#{one.get('attempt')}",
+                outcome,
+                text(one, "runner"),
+                clock(one.get("assigned"), milliseconds=False),
+                clock(one.get("ended"), milliseconds=False),
+                text(one, "reason"),
+            ]
+        )
+    print_table(("ATTEMPT", "OUTCOME", "RUNNER", "ASSIGNED", "ENDED", "WHY"), rows)
+
+
+def _failed(client: Client, run: Mapping[str, Any], job: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """What a failed job printed last."""
+    if not job.get("started"):
+        return
+    from headway.cli.follow import failed_output
+
+    name, attempt = str(job.get("job", "")), int(job.get("attempt") or 1)
+    try:
+        lines = failed_output(client, str(run.get("run", "")), name, attempt=attempt, count=OUTPUT_LINES)
+    except (HeadwayError, Gone, OSError):
+        render.say(f"the output of {clean(name)} cannot be read now")
+        return
+    paint = render.paint_for(sys.stdout)
+    step = _failed_step(job, found)
+    about = f", step {text(step, 'name')!r} after {milliseconds(step.get('duration_ms'))}" if step else ""
+    render.out(f"\n{paint('bold', clean(name) + about)}")
+    for line in lines:
+        render.out(f"  {paint('dim', '|')} {clean_output(line, colours=paint.on)}")

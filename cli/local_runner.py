@@ -1,0 +1,70 @@
+"""The runner that comes with the service: a child process, started again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from headway.core.config import Config
+
+PAUSE_SECONDS: Final = 0.1
+PAUSE_SECONDS_MAX: Final = 5.0
+STOP_SECONDS: Final = 15.0
+
+logger = logging.getLogger("headway.local_runner")
+
+
+class LocalRunner:
+    """Keeps one runner process alive beside the service."""
+
+    def __init__(self, home: Path, config: Config) -> None:
+        self.pid = 0
+        self._home = home
+        self._config = config
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Start the runner and start it again whenever it ends; until stopped."""
+        pause = PAUSE_SECONDS
+        while not self._stopping:
+            started = asyncio.get_running_loop().time()
+            self._process = await self._start()
+            self.pid = self._process.pid
+            code = await self._process.wait()
+            if self._stopping:
+                break
+            lived = asyncio.get_running_loop().time() - started
+            pause = PAUSE_SECONDS if lived > PAUSE_SECONDS_MAX else min(pause * 2, PAUSE_SECONDS_MAX)
+            logger.warning("the local runner ended with %s after %.1f s; starting it again", code, lived)
+            await asyncio.sleep(pause)
+
+    async def stop(self) -> None:
+        """End the runner; what it still runs is given back. It is killed when it takes too long."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        labels = ",".join(self._config.labels)
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "headway.runners"),
+            *("--home", str(self._home), "--name", "local", "--slots", str(self._config.slots)),
+            *(("--labels", labels) if labels else ()),
+            *("--wait-lock", "--with-service"),
+            stdin=asyncio.subprocess.DEVNULL,
+            cwd=self._home,
+            env=dict(os.environ),
+        )

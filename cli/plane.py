@@ -1,0 +1,77 @@
+"""The parts of a running service, together, and the one way to stop it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from headway.cli.local_runner import LocalRunner
+from headway.cli.office import Office
+from headway.core.blobs import Blobs
+from headway.core.clock import Clock
+from headway.core.config import Config
+from headway.core.errors import RefusedError, UnavailableError
+from headway.core.jetstream import JetStreamLog
+from headway.core.outputs import Outputs
+from headway.core.server import Server
+from headway.core.wire import Wire
+from headway.projections.follower import Follower
+from headway.projections.store import Store
+
+
+class Stop:
+    """Asked for once, waited for by the service."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self._asked = asyncio.Event()
+
+    def now(self) -> None:
+        self._asked.set()
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    async def wait(self) -> None:
+        await self._asked.wait()
+
+    def refuse_new(self) -> None:
+        """Raise when the service takes no new runs."""
+        if self.draining or self.asked:
+            raise RefusedError("the service is stopping and takes no new runs", next="wait for it, then run again")
+
+
+class Plane(msgspec.Struct, kw_only=True):
+    """What operations work with."""
+
+    home: Path
+    config: Config
+    clock: Clock
+    blobs: Blobs
+    server: Server | None
+    wire: Wire
+    log: JetStreamLog
+    outputs: Outputs
+    store: Store
+    follower: Follower
+    office: Office
+    runner: LocalRunner
+    stop: Stop
+    started: str
+
+    async def caught_up(self, seq: int = 0) -> None:
+        """Wait until the tables have everything written here, to read one's own writes."""
+        await self.follower.wait_for(max(seq, self.office.seq))
+
+    async def unfinished(self) -> int:
+        """How many runs have not ended."""
+        known = self.office.unfinished
+        if known is not None:
+            return known
+        if not self.wire.connected:
+            raise UnavailableError("the log's server cannot be reached", next="see 'headway doctor'")
+        rows = await self.store.fetch("select count(*) from runs where outcome is null")
+        return int(rows[0][0])

@@ -1,0 +1,153 @@
+"""One active coordinator: whoever holds the baton.
+
+The baton is one message that is never acknowledged. The server hands it to one waiting process at a time, and to the
+next when the holder has not renewed its hold for three seconds. It is for quiet only: that two who both believe to
+hold it do no harm is the business of the log's expectations. So the holder is the first to doubt: it has lost the
+baton when the server says that it was handed out again, or when three seconds pass without the server's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+from headway.core.errors import UnavailableError
+from headway.core.inflight import Message
+from headway.core.log import Unknown
+from headway.core.pulls import Broken, Pulls
+from headway.core.streams import (
+    BATON_STREAM,
+    EXPECTED_LAST,
+    SECOND,
+    StreamRefused,
+    consumer_info,
+    ensure_consumer,
+    ensure_stream,
+    place_of,
+    stream_info,
+)
+from headway.core.wire import Wire
+
+HOLD_SECONDS: Final = 3.0
+RENEW_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 0.2
+CONSUMER: Final = "baton"
+SUBJECT: Final = "headway.baton"
+
+logger = logging.getLogger("headway.baton")
+
+
+class Baton:
+    """This process's hold on the baton, or its wait for it."""
+
+    def __init__(self, wire: Wire, *, hold_seconds: float = HOLD_SECONDS, renew_seconds: float = RENEW_SECONDS) -> None:
+        self._wire = wire
+        self._hold_seconds = hold_seconds
+        self._renew_seconds = renew_seconds
+        self._held: Message | None = None
+        self._sure = 0.0
+        self._lost = asyncio.Event()
+        self._lost.set()
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds it, as far as it knows."""
+        return self._held is not None
+
+    async def acquire(self) -> None:
+        """Wait until this process holds the baton, however long the server is away meanwhile."""
+        assert self._held is None, "the baton is acquired once at a time"
+        while True:
+            await self._wire.wait_connected()
+            try:
+                await self._prepare()
+                message = await self._take()
+                self._sure = asyncio.get_running_loop().time()
+                if await self._renewed(message, ANSWER_SECONDS):
+                    break
+            except (Broken, Unknown, StreamRefused, UnavailableError) as error:
+                logger.info("waiting for the baton begins anew: %s", error)
+                await asyncio.sleep(PAUSE_SECONDS)
+        self._held = message
+        self._lost.clear()
+        self._keeping = asyncio.create_task(self._keep(message))
+
+    async def lost(self) -> None:
+        """Wait until this process does not hold the baton; at once if it does not now."""
+        await self._lost.wait()
+
+    async def release(self) -> None:
+        """Hand the baton on, so that the next one need not wait. Harmless without it."""
+        message, self._held = self._held, None
+        self._lost.set()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+            self._keeping = None
+        if message is not None:
+            with suppress(Unknown):
+                await self._wire.request(message.reply, b"-NAK", timeout_seconds=ANSWER_SECONDS)
+
+    async def _prepare(self) -> None:
+        """The stream, its one message and its one consumer."""
+        stream = {
+            "name": BATON_STREAM,
+            "subjects": [SUBJECT],
+            "storage": "file",
+            "retention": "limits",
+            "max_bytes": 64 * 1024,
+            "discard": "new",
+        }
+        await ensure_stream(self._wire, stream, fixed=("storage", "retention"))
+        state = (await stream_info(self._wire, BATON_STREAM)).state
+        if not state.messages:
+            expected = {EXPECTED_LAST: str(state.last_seq)}  # whoever else makes it at this moment makes the same
+            await self._wire.request(SUBJECT, b"baton", headers=expected)
+        config = {
+            "name": CONSUMER,
+            "durable_name": CONSUMER,
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": int(self._hold_seconds * SECOND),
+            "max_deliver": -1,
+            "max_ack_pending": 1,
+        }
+        await ensure_consumer(self._wire, BATON_STREAM, config)
+
+    async def _take(self) -> Message:
+        pulls = Pulls(self._wire, BATON_STREAM, CONSUMER, batch=1)
+        try:
+            return (await pulls.next())[0]
+        finally:
+            await pulls.close()
+
+    async def _renewed(self, message: Message, timeout_seconds: float) -> bool:
+        """Renew the hold; False when it is somebody else's by now. Raises Unknown or StreamRefused."""
+        await self._wire.request(message.reply, b"+WPI", timeout_seconds=timeout_seconds)
+        info = await consumer_info(self._wire, BATON_STREAM, CONSUMER, timeout_seconds=timeout_seconds)
+        return info.delivered.consumer_seq <= place_of(message.reply)[1]
+
+    async def _keep(self, message: Message) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            left = self._sure + self._hold_seconds - loop.time()
+            await asyncio.sleep(max(0.0, min(self._renew_seconds, left)))
+            sent = loop.time()
+            left = self._sure + self._hold_seconds - sent
+            why = "no word from the server in time"
+            try:
+                if left > 0 and not await self._renewed(message, min(ANSWER_SECONDS, left)):
+                    why, left = "it was handed to somebody else", 0.0
+            except (Unknown, StreamRefused) as error:
+                why = str(error)
+                sent = self._sure
+            if left <= 0 or loop.time() > self._sure + self._hold_seconds:
+                logger.warning("the baton is lost: %s", why)
+                self._held = None
+                self._lost.set()
+                return
+            self._sure = sent
