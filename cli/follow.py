@@ -136,8 +136,9 @@ class Follower:
         signals = self._signals
         assert signals is not None, "signals are watched before anything is asked"
         while not self._view.board.outcome:
+            resized = signals.take_resized()  # first: a signal that comes after this wakes the waiting below
             self._obey()
-            wait = self._view.tick(resized=signals.take_resized())
+            wait = self._view.tick(resized=resized)
             message = connection.receive(timeout_seconds=wait, wake=signals.wake)
             taken = 0
             while message is not None:

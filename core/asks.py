@@ -39,31 +39,41 @@ class AdmitRun(Ask, frozen=True, kw_only=True, tag="admit_run"):
 
 
 class CancelRun(Ask, frozen=True, kw_only=True, tag="cancel_run"):
+    """End a run now."""
+
     run: str
     reason: str = ""
 
 
 class CancelJob(Ask, frozen=True, kw_only=True, tag="cancel_job"):
+    """End one job of a run now."""
+
     run: str
     job: str
     reason: str = ""
 
 
 class PauseRun(Ask, frozen=True, kw_only=True, tag="pause_run"):
+    """Start nothing new of a run."""
+
     run: str
     reason: str = ""
 
 
 class ResumeRun(Ask, frozen=True, kw_only=True, tag="resume_run"):
+    """Go on with a paused run."""
+
     run: str
 
 
 class PauseFleet(Ask, frozen=True, kw_only=True, tag="pause_fleet"):
+    """Start nothing new in any run."""
+
     reason: str = ""
 
 
 class ResumeFleet(Ask, frozen=True, kw_only=True, tag="resume_fleet"):
-    pass
+    """Start work again."""
 
 
 class DrainRunner(Ask, frozen=True, kw_only=True, tag="drain_runner"):
@@ -74,6 +84,8 @@ class DrainRunner(Ask, frozen=True, kw_only=True, tag="drain_runner"):
 
 
 class ResumeRunner(Ask, frozen=True, kw_only=True, tag="resume_runner"):
+    """Give a drained runner work again."""
+
     runner: str
 
 
@@ -157,15 +169,7 @@ class StoreOutput(Ask, frozen=True, kw_only=True, tag="store_output"):
 
 
 UserAsk = (
-    AdmitRun
-    | CancelRun
-    | CancelJob
-    | PauseRun
-    | ResumeRun
-    | PauseFleet
-    | ResumeFleet
-    | DrainRunner
-    | ResumeRunner
+    AdmitRun | CancelRun | CancelJob | PauseRun | ResumeRun | PauseFleet | ResumeFleet | DrainRunner | ResumeRunner
 )
 RunnerAsk = RegisterRunner | RenewRunner | LeaveRunner | Report
 AnyAsk = UserAsk | RunnerAsk | StoreOutput

@@ -133,7 +133,7 @@ def _of_text(key: str, text: str, source: str) -> Any:  # noqa: ANN401 - the typ
     node: Node = Scalar(text, 1, 1)
     if key == "labels":
         node = Sequence([Scalar(each.strip(), 1, 1) for each in text.split(",") if each.strip()], 1, 1)
-    value = KEYS[key](Values(problems), node, source)
+    value = KEYS[key](Values(problems), node, key)
     if problems.errors:
         first = problems.sorted()[0]
         raise UsageError(f"{source}: {first.message}", next=first.suggestion or f"give {source} another value")

@@ -37,38 +37,49 @@ class HeadwayError(Exception):
 
 
 class UsageError(HeadwayError):
+    """The command line, a request or a file is wrong."""
+
     code = "usage"
     exit_code = 2
 
 
 class RefusedError(HeadwayError):
+    """A rule said no."""
+
     code = "refused"
     exit_code = 3
 
 
 class NotFoundError(HeadwayError):
+    """There is no such thing, or more than one."""
+
     code = "not_found"
     exit_code = 4
 
 
 class UnavailableError(HeadwayError):
+    """The log, the service or a store cannot be reached or used."""
+
     code = "unavailable"
     exit_code = 5
 
 
 class TimedOutError(HeadwayError):
+    """What was waited for did not happen in time."""
+
     code = "timed_out"
     exit_code = 124
 
 
 class BrokenError(HeadwayError):
+    """Our bug."""
+
     code = "broken"
     exit_code = 70
 
 
 BY_CODE: dict[str, type[HeadwayError]] = {
-    kind.code: kind
-    for kind in (UsageError, RefusedError, NotFoundError, UnavailableError, TimedOutError, BrokenError)
+    kind.code: kind for kind in (UsageError, RefusedError, NotFoundError, UnavailableError, TimedOutError, BrokenError)
 }
 
 

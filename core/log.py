@@ -64,7 +64,9 @@ class Log(Protocol):
         """The last durable entry on exactly this subject; asks the log's leader."""
         ...
 
-    def read(self, *, start: int = 1, end: int = 0, subjects: tuple[str, ...] = ()) -> AsyncGenerator[list[Stored], None]:
+    def read(
+        self, *, start: int = 1, end: int = 0, subjects: tuple[str, ...] = ()
+    ) -> AsyncGenerator[list[Stored], None]:
         """Entries from `start` to `end` (0: to the last one when the call was made), in order, in batches."""
         ...
 

@@ -76,7 +76,7 @@ def _admit(run: Run, job: Job) -> Fact:
 def _end_unreadable(run: Run) -> list[Fact]:
     """End the jobs of a run whose plan cannot be read, then the run: the rest of it will never be known."""
     ends = [
-        _complete(run, name, job, Outcome.FAILED, reason=_unreadable(run), failure=_lost_plan(run))
+        _about(run, name, _end_unreadable_job(run, job))
         for name, job in run.jobs.items()
         if job.outcome is None and not job.runner
     ]
@@ -86,12 +86,9 @@ def _end_unreadable(run: Run) -> list[Fact]:
     return [Fact(event=event, id="", actor=COORDINATOR, run=run.id, because=run.last)]
 
 
-def _unreadable(run: Run) -> str:
-    return f"the plan {run.plan_digest} cannot be read"
-
-
-def _lost_plan(run: Run) -> Failure:
-    return Failure(failure_class="platform_bug", reason=_unreadable(run))
+def _end_unreadable_job(run: Run, job: JobState) -> JobCompleted:
+    reason = f"the plan {run.plan_digest} cannot be read"
+    return _end(job, Outcome.FAILED, reason=reason, failure=Failure(failure_class="platform_bug", reason=reason))
 
 
 def lose_replaced_runners(world: World) -> list[Fact]:
@@ -110,7 +107,7 @@ def lose_attempts(world: World) -> list[Fact]:
         for run_id, name in sorted(runner.held):
             run = world.runs[run_id]
             lost = JobLost(runner=runner_id, reason=f"runner {runner_id} is gone: {runner.gone}")
-            facts.append(_about(run, name, run.jobs[name], lost, because=runner.cause))
+            facts.append(_about(run, name, lost, because=runner.cause))
     return facts
 
 
@@ -122,7 +119,7 @@ def cancel_jobs(world: World) -> list[Fact]:
         job = run.jobs[name]
         reason = job.cancel if job.cancel is not None else run.cancel
         because = run.cause if job.cancel is None else ""
-        facts.append(_complete(run, name, job, Outcome.CANCELLED, reason=reason or "", because=because))
+        facts.append(_about(run, name, _end(job, Outcome.CANCELLED, reason=reason or ""), because=because))
     return facts
 
 
@@ -133,7 +130,7 @@ def request_cancels(world: World) -> list[Fact]:
         run = world.runs[run_id]
         job = run.jobs[name]
         event = JobCancelRequested(reason=run.cancel or "", runner=job.runner)
-        facts.append(_about(run, name, job, event, because=run.cause))
+        facts.append(_about(run, name, event, because=run.cause))
     return facts
 
 
@@ -146,9 +143,9 @@ def choose_after_attempts(world: World) -> list[Fact]:
         if job.ended == "lost" and job.losses >= run.attempt_losses_max:
             reason = f"{job.losses} attempts were lost with their runners"
             failure = Failure(failure_class="transient", reason=reason)
-            facts.append(_complete(run, name, job, Outcome.FAILED, reason=reason, failure=failure))
+            facts.append(_about(run, name, _end(job, Outcome.FAILED, reason=reason, failure=failure)))
         else:
-            facts.append(_about(run, name, job, JobQueued(reason=job.ended), attempt=job.attempt + 1))
+            facts.append(_about(run, name, JobQueued(reason=job.ended), attempt=job.attempt + 1))
     return facts
 
 
@@ -161,7 +158,7 @@ def skip_jobs(world: World) -> list[Fact]:
         blocker = run.jobs[job.blocked_by]
         assert blocker.outcome is not None, "only a completed job blocks"
         reason = f"{job.blocked_by} {_WAS[blocker.outcome]}"
-        facts.append(_complete(run, name, job, Outcome.SKIPPED, reason=reason, because=blocker.cause))
+        facts.append(_about(run, name, _end(job, Outcome.SKIPPED, reason=reason), because=blocker.cause))
     return facts
 
 
@@ -169,8 +166,7 @@ def queue_jobs(world: World) -> list[Fact]:
     """A job whose dependencies have all succeeded is ready. Some at a time, so that the first can start meanwhile."""
     ready = (key for key in world.needs[Need.QUEUE] if key[0] not in world.unadmitted)
     return [
-        _about(world.runs[run_id], name, world.runs[run_id].jobs[name], JobQueued(), attempt=1)
-        for run_id, name in islice(ready, QUEUED_AT_ONCE_MAX)
+        _about(world.runs[run_id], name, JobQueued(), attempt=1) for run_id, name in islice(ready, QUEUED_AT_ONCE_MAX)
     ]
 
 
@@ -221,7 +217,7 @@ def _assign(world: World, key: Key, free: list[RunnerState]) -> list[Fact]:
     job = run.jobs[key[1]]
     definition = (world.plans[run.id] or {}).get(key[1])
     if definition is None:
-        return [_complete(run, key[1], job, Outcome.FAILED, reason=_unreadable(run), failure=_lost_plan(run))]
+        return [_about(run, key[1], _end_unreadable_job(run, job))]
     fitting = [runner for runner in free if runner.labels.issuperset(job.runs_on)]
     runner = min(fitting, key=lambda one: (one.name in job.avoid, -one.free, one.runner))
     event = JobAssigned(
@@ -235,7 +231,7 @@ def _assign(world: World, key: Key, free: list[RunnerState]) -> list[Fact]:
         parameters=run.parameters,
         lease_seconds=LEASE_SECONDS,
     )
-    return [_about(run, key[1], job, event)]
+    return [_about(run, key[1], event)]
 
 
 def close_runs(world: World) -> list[Fact]:
@@ -248,9 +244,8 @@ def close_runs(world: World) -> list[Fact]:
     return facts
 
 
-def _about(
-    run: Run, name: str, job: JobState, event: AnyEvent, *, attempt: int | None = None, because: str = ""
-) -> Fact:
+def _about(run: Run, name: str, event: AnyEvent, *, attempt: int | None = None, because: str = "") -> Fact:
+    job = run.jobs[name]
     return Fact(
         event=event,
         id="",
@@ -262,18 +257,8 @@ def _about(
     )
 
 
-def _complete(
-    run: Run,
-    name: str,
-    job: JobState,
-    outcome: Outcome,
-    *,
-    reason: str,
-    failure: Failure | None = None,
-    because: str = "",
-) -> Fact:
-    event = JobCompleted(outcome=outcome, fact=job.fact, reason=reason, failure=failure)
-    return _about(run, name, job, event, because=because)
+def _end(job: JobState, outcome: Outcome, *, reason: str, failure: Failure | None = None) -> JobCompleted:
+    return JobCompleted(outcome=outcome, fact=job.fact, reason=reason, failure=failure)
 
 
 _WAS: Final[dict[Outcome, str]] = {

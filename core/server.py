@@ -22,10 +22,11 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from headway.core.endpoint import Endpoint
 from headway.core.errors import UnavailableError
 from headway.core.log import Unknown
 from headway.core.server_child import Child, find_binary
@@ -49,9 +50,6 @@ from headway.core.server_config import (
     write_private,
 )
 from headway.core.server_probe import Probe, read_json
-
-if TYPE_CHECKING:
-    from headway.core.wire import Endpoint
 
 __all__ = ["Disk", "Limits", "Server", "Settings", "load_endpoint", "outside_endpoint"]
 
@@ -125,12 +123,13 @@ class Server:
     @property
     def endpoint(self) -> Endpoint:
         """How the coordinator gets in."""
-        return _endpoint(self._record.url, self._record.user, self._record.password)
+        return Endpoint(url=self._record.url, user=self._record.user, password=self._record.password)
 
     @property
     def runner_endpoint(self) -> Endpoint:
         """How a runner gets in, to do its part only."""
-        return _endpoint(self._record.url, self._record.runner_user, self._record.runner_password)
+        record = self._record
+        return Endpoint(url=record.url, user=record.runner_user, password=record.runner_password)
 
     def system_probe(self) -> Probe:
         """Asks the server about itself."""
@@ -366,12 +365,6 @@ async def _answers(record: Record) -> bool:
 
 def _probe(record: Record, user: str, password: str) -> Probe:
     return Probe(host=HOST, port=record.port, user=user, password=password)
-
-
-def _endpoint(url: str, user: str, password: str) -> Endpoint:
-    from headway.core.wire import Endpoint  # late: it brings the client, which a probe does not need
-
-    return Endpoint(url=url, user=user, password=password)
 
 
 def _how(code: int, child: Child) -> str:

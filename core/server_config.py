@@ -20,15 +20,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from headway.core.endpoint import Endpoint
 from headway.core.errors import UnavailableError, UsageError
-
-if TYPE_CHECKING:
-    from headway.core.wire import Endpoint
 
 HOST: Final = "127.0.0.1"
 MIB: Final = 1 << 20
@@ -50,7 +48,7 @@ RUNNER_MAY_PUBLISH: Final = (
 )
 """All that a runner may say (`headway.core.link` needs exactly these). One user serves all runners, hence the stars."""
 
-RUNNER_MAY_HEAR: Final = ("_INBOX.>", "_INBOX_RUNNER.>")
+RUNNER_MAY_HEAR: Final = ("_INBOX.>",)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,8 +287,6 @@ def outside_endpoint(url: str) -> Endpoint:
     Several servers of one cluster are separated by commas. What is wrong is said without repeating the URL, for it
     may hold a password.
     """
-    from headway.core.wire import Endpoint  # late: it brings the client, which who only reads a record does not need
-
     found = [_outside(one.strip()) for one in url.split(",")]
     users = {who for _, who in found if who != ("", "")}
     if len(users) > 1:

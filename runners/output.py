@@ -116,11 +116,9 @@ class Publisher:
             return
         if failed:
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(
-                RETRY_SECONDS, lambda: (self._retries.discard(timer), self._again(body, message_id))
-            )
-            self._retries.add(timer)
+            self._retries[message_id] = loop.call_later(RETRY_SECONDS, self._again, body, message_id)
             return
+        self._retries.pop(message_id, None)
         self._in_flight -= 1
         self._catch_up()
 

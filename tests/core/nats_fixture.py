@@ -31,13 +31,19 @@ async def wait_until(true: Callable[[], Awaitable[bool]], *, seconds: float = DE
 class NatsServer:
     """One server on one store; it can be killed and started again at the same port."""
 
-    def __init__(self, folder: Path, *, accounts: str = "", jetstream: bool = True, sync: str = "always") -> None:
+    def __init__(self, folder: Path, *, config: str = "", jetstream: bool = True, sync: str = "always") -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        keep = f'jetstream {{ store_dir: "{folder}/store", max_file: 2G, sync_interval: {sync} }}' if jetstream else ""
+        keep = f'jetstream {{ store_dir: "store", max_file: 2G, sync_interval: {sync} }}' if jetstream else ""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "nats.conf").write_text(f'listen: "127.0.0.1:{self.port}"\n{keep}\n{accounts}\n')
+        self.configure(f"{keep}\n{config}")
+
+    def configure(self, config: str) -> None:
+        """Write its configuration, but for the port; a running server is told to read it."""
+        (self.folder / "nats.conf").write_text(f'listen: "127.0.0.1:{self.port}"\n{config}\n')
+        if self.process is not None:
+            self.process.send_signal(signal.SIGHUP)
 
     @property
     def url(self) -> str:
@@ -49,13 +55,7 @@ class NatsServer:
 
     async def start(self) -> None:
         """Start it and wait until it listens."""
-        self.process = subprocess.Popen(
-            [BINARY, "-c", self.folder / "nats.conf"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent,
-        )
+        self.process = _spawn(self.folder)
         await wait_until(self._listens)
 
     def kill(self) -> None:
@@ -102,10 +102,10 @@ class NatsServer:
 
 @asynccontextmanager
 async def nats_server(
-    folder: Path, *, accounts: str = "", jetstream: bool = True, sync: str = "always"
+    folder: Path, *, config: str = "", jetstream: bool = True, sync: str = "always"
 ) -> AsyncIterator[NatsServer]:
     """A running server, gone at the end."""
-    server = NatsServer(folder, accounts=accounts, jetstream=jetstream, sync=sync)
+    server = NatsServer(folder, config=config, jetstream=jetstream, sync=sync)
     await server.start()
     try:
         yield server
@@ -123,11 +123,23 @@ async def wired(endpoint: Endpoint, *, name: str = "test", inbox_prefix: str = "
         await wire.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _spawn(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [BINARY, "-c", "nats.conf"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent,
+    )
 
 
 def _die_with_parent() -> None:

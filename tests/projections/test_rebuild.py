@@ -16,6 +16,15 @@ from tests.projections.histories import eventful
 from tests.projections.tables_fixture import fold, following
 
 
+def schema(path: Path) -> list[tuple[str]]:
+    """The words that made the tables and indexes of a file."""
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute("select sql from sqlite_schema order by name").fetchall()
+    finally:
+        connection.close()
+
+
 async def test_rebuilt_equals_live(tmp_path: Path) -> None:
     """The file that was followed and the file that was rebuilt have the same rows and the same tables."""
     history = eventful()
@@ -23,11 +32,7 @@ async def test_rebuilt_equals_live(tmp_path: Path) -> None:
     await fold(history, live)
     await rebuild(history.log, rebuilt)
     assert await compare(live, rebuilt) == []
-    schemas = [
-        sqlite3.connect(path).execute("select sql from sqlite_schema order by name").fetchall()
-        for path in (live, rebuilt)
-    ]
-    assert schemas[0] == schemas[1]
+    assert schema(live) == schema(rebuilt)
 
 
 async def test_rebuilt_in_place(tmp_path: Path) -> None:
