@@ -2,30 +2,41 @@
 # make check   lint, types, layers, house rules
 # make test    the tests
 # make bench   the numbers, beside their yardsticks
+# make docs    the pages that are printed from the code
 # make clean   remove everything that was made here
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run check test bench clean
+.PHONY: run check lint types wheel test bench docs clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.installed
 	$(BIN)/headway run examples/hello.yml
 
-check: $(VENV)/.installed-dev
+check: lint types
+
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/test_tidy.py
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m build --wheel
 
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n 2
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m headway.core.printed > docs/states.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -138,7 +138,7 @@ def consumer_name(runner: str) -> str:
     return f"runner-{_checked(runner)}"
 
 
-async def ensure_runner_consumer(wire: Wire, runner: str) -> None:
+async def ensure_runner_consumer(wire: Wire, runner: str, *, ack_seconds: float = ACK_SECONDS) -> None:
     """Make a runner's consumer; one that is there keeps its position. Raises Unknown or UnavailableError.
 
     It begins at the start of the log: an incarnation is new when it registers, so there is nothing for it yet, and
@@ -151,7 +151,7 @@ async def ensure_runner_consumer(wire: Wire, runner: str) -> None:
         "filter_subject": f"headway.run.*.*.to.{runner}",
         "deliver_policy": "all",
         "ack_policy": "explicit",
-        "ack_wait": ACK_SECONDS * SECOND,
+        "ack_wait": int(ack_seconds * SECOND),
         "max_deliver": -1,
         "max_ack_pending": 1000,
         "inactive_threshold": FORGET_SECONDS * SECOND,

@@ -6,7 +6,7 @@ from typing import Final
 
 from headway.core.plan import Plan
 
-DEPENDS_ON_BYTES_MAX: Final = 40 * 1024
+DEPENDS_ON_BYTES_MAX: Final = 48 * 1024
 
 
 def problems(plan: Plan) -> list[str]:

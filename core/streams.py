@@ -82,6 +82,7 @@ class ConsumerInfo(msgspec.Struct):
 
     name: str
     num_pending: int = 0
+    num_ack_pending: int = 0
     delivered: Delivered = Delivered()
 
 

@@ -31,6 +31,7 @@ from headway.core.log import Unknown
 RECONNECT_SECONDS: Final = 0.2
 PING_SECONDS: Final = 10
 CLOSE_SECONDS: Final = 1.0
+FLUSH_SECONDS: Final = 2
 HELD_BYTES_MAX: Final = 64 * 1024 * 1024
 SUBJECT_CHARACTERS_MAX: Final = 2000
 """A server ends the connection over a line of 4 KiB."""
@@ -220,13 +221,19 @@ class Wire:
         return subscription
 
     async def serve(self, subject: str, handler: Serve) -> Subscription:
-        """Answer requests: `handler(subject, body, reply)` is called in order and may reply then or later."""
+        """Answer requests: `handler(subject, body, reply)` is called in order and may reply then or later.
+
+        When this returns, the server knows where to send them.
+        """
 
         def receive(message: Message) -> None:
             to = message.reply
             handler(message.subject, message.data, lambda body: self.send(to, body) if to else None)
 
-        return await self.subscribe(subject, receive)
+        subscription = await self.subscribe(subject, receive)
+        with suppress(ClientError):  # without a connection, the server is told when it is back
+            await self._client.flush(FLUSH_SECONDS)
+        return subscription
 
     # Inside
 

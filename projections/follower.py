@@ -14,7 +14,7 @@ from contextlib import aclosing
 from typing import Final
 
 from headway.core.envelope import Recorded
-from headway.core.errors import HeadwayError, UnavailableError
+from headway.core.errors import BrokenError, HeadwayError, UnavailableError
 from headway.core.log import Log, Unknown
 from headway.projections.apply import Fold, fold_batch
 from headway.projections.rebuild import Scratch
@@ -38,6 +38,8 @@ class Follower:
         self._listeners: list[Listener] = []
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waited = 0
+        self._checked = False
+        self._damage = ""
         self._ended: HeadwayError | None = None
 
     @property
@@ -57,7 +59,7 @@ class Follower:
         """Wait until the tables have what `seq` says, to read one's own writes. Raises UnavailableError."""
         if self._ended is not None:
             raise self._ended
-        if self.position >= seq:
+        if self._checked and self.position >= seq:
             return
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waited += 1
@@ -81,20 +83,14 @@ class Follower:
                 start = self.position
                 try:
                     await self._follow()
-                except DamagedError as error:
-                    self.trouble = str(error)
-                    await self._store.start_over(str(error))
                 except (StoreError, Unknown) as error:
                     self.trouble = str(error)
+                    if isinstance(error, DamagedError):
+                        self._damage = str(error)
                     pause = PAUSE_SECONDS if self.position > start else min(2 * pause, PAUSE_SECONDS_MAX)
                     await asyncio.sleep(pause)
-        except HeadwayError as error:
-            self._ended = error
-            self.trouble = str(error)
-            for _, _, reached in self._waiting:
-                if not reached.done():
-                    reached.set_exception(error)
-            self._waiting.clear()
+        except Exception as error:
+            self._end(error if isinstance(error, HeadwayError) else BrokenError(f"following the log broke: {error!r}"))
             raise
 
     async def rebuild(self) -> None:
@@ -111,17 +107,26 @@ class Follower:
             await scratch.close()
 
     async def _follow(self) -> None:
+        if self._damage:
+            await self._store.start_over(self._damage)
+            self._damage = ""
         await self._store.refresh()
         self._forget()
         await self._check_log()
-        self.trouble = ""
+        self._checked = True
+        if await self._log.last_seq() <= self.position:
+            self.trouble = ""
+        self._wake()
         async with aclosing(self._log.follow(start=self.position + 1)) as batches:
             async for batch in batches:
                 if self._store.damaged:
                     raise DamagedError(f"{self._store.path} is damaged", next="it is folded again from the log")
                 async with self._turn:
                     news = await fold_batch(self._fold, self._store, batch)
-                self._tell(news)
+                self.trouble = ""
+                self._wake()
+                if news:
+                    self._tell(news)
 
     async def _check_log(self) -> None:
         """The last event in the tables must be on this log; else they tell of another."""
@@ -137,11 +142,22 @@ class Follower:
     def _forget(self) -> None:
         self._fold = Fold(position=self._store.position, logged=self._store.logged)
 
-    def _tell(self, news: list[Recorded]) -> None:
+    def _end(self, error: HeadwayError) -> None:
+        self._ended = error
+        self.trouble = str(error)
+        for _, _, reached in self._waiting:
+            if not reached.done():
+                reached.set_exception(error)
+        self._waiting.clear()
+
+    def _wake(self) -> None:
+        """Let go on who has waited for what is now in the tables."""
         while self._waiting and self._waiting[0][0] <= self.position:
             reached = heapq.heappop(self._waiting)[2]
             if not reached.done():
                 reached.set_result(None)
+
+    def _tell(self, news: list[Recorded]) -> None:
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             loop.call_soon(listener, news)

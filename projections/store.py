@@ -21,7 +21,7 @@ from urllib.parse import quote
 import aiosqlite
 import msgspec
 
-from headway.core.errors import BrokenError, UnavailableError
+from headway.core.errors import BrokenError, HeadwayError, UnavailableError
 from headway.projections.tables import (
     EVENT_COLUMNS,
     INDEXES,
@@ -112,7 +112,9 @@ def _insert(kind: type[Row] | None, count: int) -> str:
     )
 
 
-def _explained(error: sqlite3.Error, path: Path) -> UnavailableError:
+def _explained(error: sqlite3.Error, path: Path) -> HeadwayError:
+    if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)):
+        return BrokenError(f"{path} refused a row or a question: {error}", next="report this")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in _DAMAGE:
         return DamagedError(f"{path} is damaged: {error}", next="it is rebuilt from the log at the next start")
@@ -188,6 +190,8 @@ class Store:
     async def reading(self) -> AsyncGenerator[aiosqlite.Connection, None]:
         """A connection for questions, in a transaction of its own: all answers are of one moment."""
         async with self._seats:
+            if self._writer is None:
+                raise StoreError(f"{self.path} is closed", next="try again in a moment")
             connection = self._idle.pop() if self._idle else await open_reader(self.path)
             try:
                 await connection.execute_fetchall("begin")

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
@@ -19,6 +19,7 @@ from headway.core.blobs import Blobs
 from headway.core.clock import Clock
 from headway.core.errors import HeadwayError, RefusedError
 from headway.core.events import Failure, JobAssigned, JobExecuting, JobPreparing, JobUploading, Output, Prepared
+from headway.core.link import Link
 from headway.core.plan import Job, decode_job
 from headway.core.states import Outcome
 from headway.runners.environment import Environment, Place
@@ -28,9 +29,6 @@ from headway.runners.reporter import Attempted, Reporter
 from headway.runners.spool import Spool
 from headway.runners.steps import Ended, Means, Steps
 from headway.runners.workspace import Workspace
-
-if TYPE_CHECKING:
-    from headway.core.link import Link
 
 INLINE_BYTES: Final = 64 * 1024
 """Unpacking less than this is quicker than handing it to a thread."""

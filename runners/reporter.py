@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from headway.core.asks import Answer, Report, RunnerAsk, RunnerFact, Said
 from headway.core.clock import Clock
 from headway.core.errors import UnavailableError
+from headway.core.link import Link
 from headway.core.log import Unknown
 from headway.runners.spool import Spool
-
-if TYPE_CHECKING:
-    from headway.core.link import Link
 
 HOLD_SECONDS: Final = 0.003
 """A fact that may wait, waits so long for company: a quick job's facts then travel together."""
@@ -132,13 +130,19 @@ class Reporter:
             return 0  # a full disk must not keep the report from being sent
 
 
-async def ask_until_answered(link: Link, ask: RunnerAsk) -> Answer:
-    """The coordinator's answer, however often it has to be asked; the same ask twice does no harm."""
+async def ask_until_answered(link: Link, ask: RunnerAsk, *, retries_max: int = 0) -> Answer:
+    """The coordinator's answer, however often it has to be asked; the same ask twice does no harm.
+
+    After `retries_max` times "not now", that is the answer; with 0 there is no limit.
+    """
+    retries = 0
     while True:
         try:
             answer = await link.ask(ask, timeout_seconds=ASK_SECONDS)
         except Unknown:
             answer = None
-        if answer is not None and not answer.retry:
-            return answer
+        if answer is not None:
+            retries += answer.retry
+            if not answer.retry or retries == retries_max:
+                return answer
         await asyncio.sleep(PAUSE_SECONDS)

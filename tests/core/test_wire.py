@@ -170,25 +170,29 @@ async def test_a_restarted_server_is_found_again(tmp_path: Path, caplog: pytest.
 async def test_a_connection_the_server_refused_once_comes_back(tmp_path: Path) -> None:
     """The library ends for good when its user is revoked; the wire does not, and keeps its subscriptions."""
     config = users("right")
-    async with nats_server(tmp_path, config=config, jetstream=False) as server:
-        async with wired(Endpoint(url=server.url, user="u", password="right")) as wire:
-            watched = Watched(wire)
-            await wire.serve("ask", lambda subject, body, reply: reply(body))
-            server.configure(users("another"))
-            await asyncio.wait_for(watched.lost.wait(), 5)
-            server.configure(config)
-            await watched.gone_and_back()
-            assert await wire.request("ask", b"again") == b"again"
+    async with (
+        nats_server(tmp_path, config=config, jetstream=False) as server,
+        wired(Endpoint(url=server.url, user="u", password="right")) as wire,
+    ):
+        watched = Watched(wire)
+        await wire.serve("ask", lambda subject, body, reply: reply(body))
+        server.configure(users("another"))
+        await asyncio.wait_for(watched.lost.wait(), 5)
+        server.configure(config)
+        await watched.gone_and_back()
+        assert await wire.request("ask", b"again") == b"again"
 
 
 async def test_a_forbidden_subject_fails_fast_and_says_why(tmp_path: Path) -> None:
     """The server's refusal reaches whoever asked, instead of a time-out."""
-    config = users("p", permissions='permissions: { publish: { allow: ["ok.>"] } }')
-    async with nats_server(tmp_path, config=config, jetstream=False) as server:
-        async with wired(Endpoint(url=server.url, user="u", password="p")) as wire:
-            with pytest.raises(Unknown, match="permissions violation"):
-                await wire.request("Forbidden.Subject", b"", timeout_seconds=30)
-            assert "forbidden.subject" in wire.last_violation
+    config = users("p", permissions=', permissions: { publish: { allow: ["ok.>"] } }')
+    async with (
+        nats_server(tmp_path, config=config, jetstream=False) as server,
+        wired(Endpoint(url=server.url, user="u", password="p")) as wire,
+    ):
+        with pytest.raises(Unknown, match="permissions violation"):
+            await wire.request("Forbidden.Subject", b"", timeout_seconds=30)
+        assert "forbidden.subject" in wire.last_violation
 
 
 async def test_what_cannot_be_sent_is_unknown_and_harms_nothing(tmp_path: Path) -> None:

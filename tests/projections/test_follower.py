@@ -18,6 +18,7 @@ from headway.projections import queries
 from headway.projections.follower import Follower
 from headway.projections.rebuild import compare, rebuild
 from headway.projections.store import Store, open_reader
+from tests.projections.folding_child import long_history, position_in
 from tests.projections.histories import History, eventful
 from tests.projections.odd_logs import OddLog
 from tests.projections.tables_fixture import fold, following
@@ -81,7 +82,7 @@ async def test_killed_in_the_middle(tmp_path: Path) -> None:
     path, expected = tmp_path / "headway.db", tmp_path / "expected.db"
     history = long_history()
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.projections.test_follower", str(path), cwd=Path(__file__).parents[2]
+        sys.executable, "-m", "tests.projections.folding_child", str(path), cwd=Path(__file__).parents[2]
     )
     try:
         await position_in(path, past=1000)
@@ -154,7 +155,9 @@ async def test_damage_found_on_the_way(told: tuple[History, Path], tmp_path: Pat
     path = tmp_path / "headway.db"
     async with following(OddLog(history.log, end=history.seq - 20), path) as (follower, _):
         await follower.wait_for(history.seq - 20)
-    [root] = sqlite3.connect(path).execute("select rootpage from sqlite_schema where name = 'events'").fetchone()
+    connection = sqlite3.connect(path)
+    [root] = connection.execute("select rootpage from sqlite_schema where name = 'events'").fetchone()
+    connection.close()
     with path.open("r+b") as file:
         file.seek((root - 1) * 4096)
         file.write(b"\xff" * 4096)
@@ -207,33 +210,3 @@ async def test_listeners_hear_each_event_once(tmp_path: Path) -> None:
         stop()
         stop()
     assert heard == list(range(1, history.seq + 1))
-
-
-def long_history() -> History:
-    """The same twenty thousand events in every process."""
-    history = History(seed=3)
-    history.register()
-    while history.seq < 20_000:
-        history.pass_run(jobs=5)
-    return history
-
-
-async def position_in(path: Path, *, past: int) -> None:
-    """Wait until another process has brought the file past an event."""
-    async with asyncio.timeout(30):
-        while True:
-            if path.exists():
-                try:
-                    reader = await open_reader(path)
-                    try:
-                        if await queries.position(reader) > past:
-                            return
-                    finally:
-                        await reader.close()
-                except (sqlite3.Error, ValueError):
-                    pass
-            await asyncio.sleep(0.005)
-
-
-if __name__ == "__main__":
-    asyncio.run(fold(long_history(), Path(sys.argv[1])))

@@ -65,7 +65,9 @@ async def test_a_file_of_another_version(tmp_path: Path, change: str) -> None:
     assert store.position == 0
     assert "set-aside" in store.note
     await store.close()
-    assert (await Store.open(path)).note == ""
+    store = await Store.open(path)
+    assert store.note == ""
+    await store.close()
 
 
 async def test_an_empty_file(tmp_path: Path) -> None:

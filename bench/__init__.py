@@ -1,0 +1,1 @@
+"""What Headway costs, each figure beside a yardstick measured in the same run: `python -m bench`."""

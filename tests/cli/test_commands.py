@@ -1,0 +1,444 @@
+"""Every command as a person types it: what it asks, what it prints, how it ends."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway import __version__
+from headway.cli.main import COMMANDS
+from tests.cli.conftest import Headway
+from tests.cli.fake_service import DIE, END, FakeService, data, error, event
+
+RUN = "0198aaaa-bbbb-7ccc-8ddd-eeeeffff0001"
+NAMES = [name for group in COMMANDS.values() for name in group]
+
+RECORD = {
+    "run": RUN,
+    "project": "shop",
+    "pipeline": "hello",
+    "status": "failed",
+    "outcome": "failed",
+    "branch": "main",
+    "commit": "abcdef0123456789",
+    "dirty": True,
+    "actor": "user:anna",
+    "admitted": "2026-01-31T00:00:00Z",
+    "completed": "2026-01-31T00:00:10Z",
+    "duration_ms": 10000,
+    "jobs": 2,
+    "jobs_completed": 2,
+    "parameters": {"LEVEL": "quick"},
+    "pipeline_file": "headway.yml",
+    "seq_completed": 42,
+}
+FAILED_JOB = {
+    "run": RUN,
+    "job": "test",
+    "status": "failed",
+    "state": "completed",
+    "outcome": "failed",
+    "attempt": 2,
+    "runner": "local-1",
+    "runs_on": ["linux"],
+    "started": "2026-01-31T00:00:03Z",
+    "completed": "2026-01-31T00:00:10Z",
+    "duration_ms": 7000,
+    "exit_code": 1,
+    "entered": "2026-01-31T00:00:10Z",
+}
+RUNNER = {
+    "runner": "local-1",
+    "name": "local",
+    "status": "busy",
+    "labels": ["linux", "x86_64"],
+    "slots": 2,
+    "busy": 1,
+    "host": "box",
+    "registered": "2026-01-31T00:00:00Z",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_help(headway: Headway, name: str) -> None:
+    """`--help` ends with 0, begins with the usage and says what the command is for."""
+    done = headway(name, "--help")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"usage: headway {name}")
+    assert done.out.count("\n") > 4
+
+
+def test_help_names_every_command_and_exit_code(headway: Headway) -> None:
+    """One screen, on stdout, with 0; without a command it is a usage error."""
+    done = headway("--help")
+    assert done.code == 0
+    assert all(f"\n  {name} " in done.out for name in NAMES)
+    assert "124 a wait timed out" in done.out
+    assert max(map(len, done.out.splitlines())) <= 110
+    assert headway().code == 2
+    assert headway("help", "runs").out.startswith("usage: headway runs")
+
+
+def test_version(headway: Headway) -> None:
+    """The name and the version, nothing else."""
+    assert headway("--version").out == f"headway {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rums"], "there is no command 'rums'; did you mean 'runs'?; see 'headway --help'"),
+        (["--wat"], "there is no option '--wat'; see 'headway --help'"),
+        (["runs", "--limit", "0"], "argument --limit: must be at least 1; see 'headway runs --help'"),
+        (["runs", "--since", "soon"], "argument --since: 'soon' is not a length of time such as 30s, 10m or 2h; see"),
+        (["runs", "--status", "odd"], "argument --status: invalid choice: 'odd'"),
+        (["show"], "the following arguments are required: RUN; see 'headway show --help'"),
+        (["logs", "@", "--grep", "("], "is not a regular expression"),
+        (["logs", "@", "-f", "--tail", "3"], "--tail cannot be used with --follow"),
+        (["tail", "--from", "x"], "is not a whole number"),
+        (["down", "--timeout", "3"], "--timeout says how long --drain may take"),
+        (["down", "--drain", "--now"], "not allowed with"),
+        (["runners"], "the following arguments are required: ACTION"),
+        (["runners", "start", "--name", "a b"], "is not a name of letters"),
+        (["runners", "start", "--slots", "9999"], "at most 1024"),
+        (["completion", "tcsh"], "invalid choice"),
+        (["wait", "@", "--timeout", "1h30"], "is not a length of time"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(headway: Headway, words: list[str], message: str) -> None:
+    """Exit code 2, on stderr, with what to do; nothing is started for it."""
+    done = headway(*words)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert list(headway.home.iterdir()) == []
+
+
+def test_errors_are_data_with_json(headway: Headway, service: FakeService) -> None:
+    """With --json, stdout has the error and stderr nothing, for our errors and the service's."""
+    service.on("show", [error("not_found", "no run 'zz'", "see 'headway runs'")])
+    done = headway("show", "zz", "--json")
+    assert (done.code, done.err) == (4, "")
+    assert done.json == {"error": {"code": "not_found", "message": "no run 'zz'", "next": "see 'headway runs'"}}
+    assert headway("runs", "--limit", "x", "--json").json["error"]["code"] == "usage"
+    assert headway("--json", "show", "zz").json["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("words", "op", "asked"),
+    [
+        (["runs", "--status", "failed", "--since", "2h", "--limit", "5"], "runs", {"status": "failed", "since": 7200.0}),
+        (["runs", "--pipeline", "hello", "--branch", "main"], "runs", {"pipeline": "hello", "branch": "main"}),
+        (["jobs", "--state", "queued", "--label", "gpu"], "jobs", {"state": "queued", "label": "gpu"}),
+        (["show", "@"], "show", {"run": "@"}),
+        (["cancel", "abc", "--reason", "wrong"], "cancel", {"run": "abc", "reason": "wrong"}),
+        (["cancel", "abc", "build"], "cancel", {"run": "abc", "job": "build"}),
+        (["pause", "abc", "--reason", "wait"], "pause", {"run": "abc", "reason": "wait"}),
+        (["pause"], "pause", {"reason": ""}),
+        (["resume", "abc"], "resume", {"run": "abc"}),
+        (["resume"], "resume", {}),
+        (["runners", "list"], "runners", {}),
+        (["runners", "drain", "local", "--reason", "disk"], "drain", {"runner": "local", "reason": "disk"}),
+        (["runners", "resume", "local"], "undrain", {"runner": "local"}),
+        (["status"], "status", {}),
+    ],
+)
+def test_what_is_asked_of_the_service(
+    headway: Headway, service: FakeService, words: list[str], op: str, asked: dict[str, Any]
+) -> None:
+    """Arguments reach the service by their names, and its record is printed as it is with --json."""
+    service.on(op, [data(as_of=42, run={}, seq=42), END])
+    done = headway(*words, "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json == {"as_of": 42, "run": {}, "seq": 42}
+    assert headway(*words).code == 0
+    assert service.requests[0] | asked == service.requests[0]
+
+
+def test_runs_and_jobs_are_tables(headway: Headway, service: FakeService) -> None:
+    """Aligned, with ids that can be given back as RUN."""
+    service.on("runs", [data(as_of=42, runs=[RECORD, {**RECORD, "pipeline": "a\x1b[2J", "status": "running"}]), END])
+    service.on("jobs", [data(as_of=42, jobs=[FAILED_JOB]), END])
+    lines = headway("runs").out.splitlines()
+    assert lines[0].split() == ["RUN", "STATUS", "PIPELINE", "BRANCH", "JOBS", "TIME", "ADMITTED", "PROJECT"]
+    assert lines[1].split()[:6] == [RUN[-10:], "failed", "hello", "main*", "2/2", "10.0s"]
+    assert lines[2].split()[2] == "a"
+    assert headway("jobs").out.splitlines()[1].split()[:4] == [RUN[-10:], "test", "failed", "completed"]
+
+
+def test_an_empty_list_is_no_error(headway: Headway, service: FakeService) -> None:
+    """Nothing on stdout, a word on stderr, 0."""
+    service.on("runs", [data(as_of=0, runs=[]), END])
+    done = headway("runs")
+    assert (done.code, done.out, done.err) == (0, "", "no runs\n")
+
+
+def test_show_has_the_run_its_jobs_and_what_failed(headway: Headway, service: FakeService) -> None:
+    """Header, jobs with why, attempts where there were several, last lines of the failure."""
+    step = {"job": "test", "attempt": 2, "step": 0, "name": "pytest", "outcome": "failed", "exit_code": 1}
+    attempt = {"job": "test", "attempt": 1, "outcome": "failed", "runner": "local-1", "reason": "exited with 1"}
+    jobs = [{"job": "build", "status": "success", "state": "completed", "outcome": "succeeded"}, FAILED_JOB]
+    service.on("show", [data(as_of=42, run=RECORD, jobs=jobs, attempts=[attempt], steps=[step]), END])
+    service.on("logs", [data(output=output(0, "E   assert 1 == 2\x1b[2J\n")), END])
+    done = headway("show", "@")
+    assert done.code == 0
+    assert f"run         {RUN}" in done.out
+    assert "source      main  abcdef012345 with changes" in done.out
+    assert "parameters  LEVEL=quick" in done.out
+    assert "by          anna" in done.out
+    assert "step 'pytest' exited with 1" in done.out
+    assert "test#1" in done.out
+    assert "\n  | E   assert 1 == 2\n" in done.out
+    assert (service.asked("logs")[0]["job"], service.asked("logs")[0]["attempt"]) == ("test", 2)
+
+
+def output(seq: int, message: str, *, job: str = "test", stream: str = "stdout") -> dict[str, Any]:
+    """A record of output."""
+    stamp = f"2026-01-31T10:00:{seq:02d}.000000Z"
+    return {
+        "job": job,
+        "attempt": 1,
+        "step": 0,
+        "seq": seq,
+        "stream": stream,
+        "timestamp": stamp,
+        "message": message,
+    }
+
+
+RECORDS = [
+    output(0, "one\ntw"),
+    output(1, "warn\n", stream="stderr"),
+    output(2, "o\n"),
+    {**output(3, ""), "message_base64": "Y2Fm6Qo="},
+    output(4, "\x1b[2Jlast"),
+]
+LOGS = [*(data(output=one) for one in RECORDS), END]
+
+
+def test_logs_in_a_pipe_are_the_bytes_as_printed(headway: Headway, service: FakeService) -> None:
+    """Partial lines are put together by stream; bytes that are not UTF-8 and escapes are passed on."""
+    import subprocess
+
+    from tests.cli.conftest import COMMAND
+
+    service.on("logs", LOGS)
+    done = subprocess.run(
+        [*COMMAND, "logs", "@", "test"], env=headway.environ, cwd=headway.cwd, capture_output=True, check=True
+    )
+    assert done.stdout == b"one\nwarn\ntwo\ncaf\xe9\n\x1b[2Jlast\n"
+
+
+def test_logs_of_several_jobs_name_them_and_the_stream(headway: Headway, service: FakeService) -> None:
+    """`|` is stdout, `!` is stderr; -t puts the time of the line's beginning before it."""
+    service.on("logs", LOGS[:3] + [END])
+    assert headway("logs", "@").out.splitlines() == ["test | one", "test ! warn", "test | two"]
+    assert headway("logs", "@", "test", "-t").out.splitlines()[2] == "10:00:00.000 | two"
+
+
+def test_logs_can_be_searched_and_cut(headway: Headway, service: FakeService) -> None:
+    """--grep on whole lines, then --tail on what was found; attempt and step are the service's business."""
+    service.on("logs", LOGS)
+    assert headway("logs", "@", "test", "--grep", "^(one|two)$").out == "one\ntwo\n"
+    assert headway("logs", "@", "test", "--grep", "o", "--tail", "1").out == "two\n"
+    assert headway("logs", "@", "test", "--tail", "0").out == ""
+    headway("logs", "@", "test", "--attempt", "2", "--step", "0")
+    asked = service.requests[-1]
+    assert (asked["attempt"], asked["step"], asked["job"]) == (2, 0, "test")
+
+
+def test_logs_as_json_are_the_records(headway: Headway, service: FakeService) -> None:
+    """One a line, as the service has them."""
+    service.on("logs", LOGS)
+    assert headway("logs", "@", "--json").lines == RECORDS
+
+
+def test_logs_go_on_when_the_service_comes_back(headway: Headway, service: FakeService) -> None:
+    """What was printed is not printed again."""
+    service.on("logs", [*LOGS[:2], DIE], LOGS)
+    done = headway("logs", "@", "-f", "--json")
+    assert done.lines == RECORDS
+    assert "starting it again" in done.err
+
+
+EVENTS = [
+    event(1, "run.admitted", run=RUN, jobs=1),
+    event(2, "job.assigned", run=RUN, job="build", attempt=1, runner="local-1", definition={"name": "build"}),
+    event(3, "run.completed", run=RUN, outcome="succeeded", jobs=1),
+]
+ORDER = ["seq", "n", "type", "run", "job", "attempt", "logged", "at", "actor", "id", "because", "prev", "data"]
+
+
+def test_tail_as_json_has_the_promised_keys_in_order(headway: Headway, service: FakeService) -> None:
+    """One event a line, whatever order the service sent them in."""
+    turned = [data(event=dict(reversed(one["data"]["event"].items()))) for one in EVENTS]
+    service.on("events", [*turned, END])
+    lines = headway("tail", RUN, "--from", "start", "--no-follow", "--json").lines
+    assert [list(line) for line in lines] == [ORDER] * 3
+    assert [line["type"] for line in lines] == ["run.admitted", "job.assigned", "run.completed"]
+    assert (service.requests[0]["from"], service.requests[0]["follow"]) == ("start", False)
+
+
+def test_tail_for_people(headway: Headway, service: FakeService) -> None:
+    """Sequence, time, type, job and attempt, and the short parts of the data."""
+    service.on("events", EVENTS)
+    lines = headway("tail", RUN).out.splitlines()
+    assert lines[1].split() == ["2", "00:00:02.000", "job.assigned", "build#1", "runner=local-1", "definition={name}"]
+    assert service.requests[0]["from"] == "start"
+    service.on("events", [*EVENTS, END])
+    assert headway("tail", "--no-follow").out.splitlines()[0].split()[2] == RUN[-10:]
+    assert service.requests[1]["from"] == "now"
+
+
+def test_tail_of_a_run_ends_with_it_although_filtered(headway: Headway, service: FakeService) -> None:
+    """The run's end is what ends the following, seen or not."""
+    service.on("events", EVENTS)
+    done = headway("tail", RUN, "--type", "job.assigned", "--json")
+    assert [line["seq"] for line in done.lines] == [2]
+
+
+def test_tail_goes_on_after_the_last_event_seen(headway: Headway, service: FakeService) -> None:
+    """A service that dies is asked for what comes next."""
+    service.on("events", [*EVENTS[:2], DIE], EVENTS[2:])
+    assert [line["seq"] for line in headway("tail", RUN, "--json").lines] == [1, 2, 3]
+    assert [one["from"] for one in service.requests] == ["start", 3]
+
+
+@pytest.mark.parametrize(("outcomes", "code"), [(["succeeded"], 0), (["cancelled", "failed"], 1), (["cancelled"], 6)])
+def test_wait_tells_how_all_ended(headway: Headway, service: FakeService, outcomes: list[str], code: int) -> None:
+    """A failure weighs more than a cancellation; a service that dies does not end the wait."""
+    records = [{**RECORD, "run": f"r{at}", "outcome": one, "status": one} for at, one in enumerate(outcomes)]
+    lines = [data(run=one) for one in records]
+    service.on("wait", [*lines[:1], DIE], [*lines, END])
+    done = headway("wait", "r0", "r1")
+    assert done.code == code
+    assert done.out.count("\n") == len(outcomes)
+    assert headway("wait", "r0", "r1", "--json").json == {"as_of": 42, "runs": records}
+
+
+def test_wait_that_takes_too_long(headway: Headway, service: FakeService) -> None:
+    """124, and what to do."""
+    service.on("wait", [error("timed_out", "1 of 1 runs are unfinished", "wait longer")])
+    done = headway("wait", "@", "--timeout", "1")
+    assert (done.code, done.err) == (124, "error: 1 of 1 runs are unfinished; wait longer\n")
+    assert 0 < service.requests[0]["timeout_seconds"] <= 1
+
+
+def test_status_is_one_screen(headway: Headway, service: FakeService) -> None:
+    """Service, log, pause, queue, runners, runs."""
+    found = {
+        "service": {"version": "0.1.0", "pid": 7, "log": {"bytes": 2048, "bytes_max": 1 << 30, "server": "embedded"}},
+        "paused": {"by": "user:anna", "since": "2026-01-31T00:00:00Z", "reason": "release"},
+        "queue": {"queued": 3, "on_a_runner": 2, "oldest_queued": "2026-01-31T00:00:00Z"},
+    }
+    service.on("status", [data(as_of=42, runners=[RUNNER], runs=[RECORD], **found), END])
+    done = headway("status")
+    assert "service  Headway 0.1.0, process 7" in done.out
+    assert "log      at 42, size 2.0 KiB, size max 1.0 GiB, server embedded" in done.out
+    assert "paused   by anna" in done.out
+    assert ": release; go on with 'headway resume'" in done.out
+    assert "3 queued (the oldest" in done.out
+    assert "local-1  busy      1/2  linux,x86_64" in done.out
+    assert RUN[-10:] in done.out
+
+
+def test_down_says_whether_there_was_something_to_stop(headway: Headway, service: FakeService) -> None:
+    """How to stop is asked; a refusal is 3; a service that is gone already is no error."""
+    service.on("down", [error("refused", "2 runs are unfinished", "use --drain or --now")], [data(stopped=True), END])
+    assert headway("down").code == 3
+    assert headway("down", "--drain", "--timeout", "10m").out == "the service has stopped\n"
+    assert [one["mode"] for one in service.requests] == ["refuse", "drain"]
+    assert service.requests[1]["timeout_seconds"] == 600
+    service.on("down", [DIE])
+    assert headway("down", "--now", "--json").json == {"stopped": True}
+
+
+def test_down_without_a_service_starts_none(headway: Headway) -> None:
+    """There is nothing to stop."""
+    done = headway("down")
+    assert (done.code, done.out) == (0, "the service is not running\n")
+    assert list(headway.home.iterdir()) == []
+
+
+@pytest.mark.parametrize(("level", "code"), [("warning", 0), ("error", 1)])
+def test_doctor_fails_only_for_errors(headway: Headway, service: FakeService, level: str, code: int) -> None:
+    """What this machine has and what the service found, one line each."""
+    found = {"name": "fsync", "ok": level != "error", "level": level, "words": "not vouched for", "next": "ask"}
+    service.on("hello", [data(version=__version__, pid=7), END])
+    service.on("doctor", [data(checks=[found]), END])
+    done = headway("doctor")
+    assert done.code == code, done.out
+    assert done.out.splitlines()[-1].split() == [level, "fsync", "not", "vouched", "for;", "ask"]
+    assert headway("doctor", "--json").json["checks"][-1] == found
+
+
+def test_init_writes_a_file_that_is_right(headway: Headway) -> None:
+    """It never overwrites by accident."""
+    from headway.core.pipeline import compile_pipeline
+
+    assert headway("init").out == "wrote headway.yml; run it with 'headway run'\n"
+    file = headway.cwd / "headway.yml"
+    _, warnings = compile_pipeline(file.read_bytes(), file="headway.yml")
+    assert warnings == []
+    file.write_text("mine\n")
+    assert headway("init").code == 3
+    assert file.read_text() == "mine\n"
+    assert headway("init", "--force", "--json").json == {"file": "headway.yml"}
+    assert headway("init", "no/such/folder.yml").code == 5
+
+
+def test_config_is_found_shown_and_checked(headway: Headway) -> None:
+    """Without a service; a wrong key is told with its line."""
+    path = str(headway.home / "config.yml")
+    assert headway("config", "path").out == f"{path}\n"
+    assert headway("config", "check").out == f"{path} does not exist; the defaults hold\n"
+    Path(path).write_text("slots: 3\n")
+    shown = headway("config", "show", "--json", HEADWAY_LABELS="a,b").json
+    settings = {one["key"]: (one["value"], one["origin"]) for one in shown["settings"]}
+    assert (settings["slots"], settings["labels"]) == ((3, "file"), (["a", "b"], "environment"))
+    Path(path).write_text("slotz: 3\n")
+    done = headway("config", "check")
+    assert done.code == 2
+    assert f"{path}:1:1: error" in done.err
+    assert headway("config", "check", "--json").json["ok"] is False
+
+
+def test_a_closed_pipe_is_quiet(headway: Headway, service: FakeService) -> None:
+    """A reader that has seen enough is no error."""
+    import os
+
+    service.on("runs", [data(as_of=1, runs=[RECORD] * 2000), END])
+    running = headway.start("runs")
+    assert running.stdout is not None
+    os.read(running.stdout.fileno(), 10)
+    running.stdout.close()
+    running.stdout = None
+    _, err = running.communicate(timeout=30)
+    assert (running.returncode, err) == (0, b"")
+
+
+def test_a_full_disk_behind_stdout_is_named(headway: Headway, service: FakeService) -> None:
+    """Output that cannot be written is an error with an exit code."""
+    import subprocess
+
+    from tests.cli.conftest import COMMAND
+
+    service.on("runs", [data(as_of=1, runs=[RECORD]), END])
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, "runs"], env=headway.environ, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (5, b"error: cannot write: no space left on device; make room\n")
+
+
+def test_our_own_bug_is_one_sentence_and_a_file(headway: Headway, service: FakeService) -> None:
+    """Exit code 70, and the traceback lies where it can be sent from; HEADWAY_DEBUG=1 prints it."""
+    service.on("runs", [data(as_of=1, runs=[1]), END])
+    done = headway("runs")
+    assert done.code == 70
+    assert done.err.startswith("error: a bug in Headway: AttributeError")
+    (file,) = headway.home.glob("bug-*.txt")
+    assert "Traceback" in file.read_text()
+    assert str(file) in done.err
+    assert "Traceback" in headway("runs", HEADWAY_DEBUG="1").err
+    assert json.loads(headway("runs", "--json").out)["error"]["code"] == "broken"
