@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,9 @@ decode_ask = msgspec.json.Decoder(Ask).decode
 class Pulls:
     """Messages of a consumer, by a callback; at most two batches are held."""
 
-    def __init__(self, client: Client, consumer: str, batch: int) -> None:
+    def __init__(self, client: Client, consumer: str, batch: int, *, stream: str = STREAM) -> None:
         self._client, self._batch = client, batch
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}"
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._request = b'{"batch":%d,"expires":30000000000}' % batch
         self._held: list[Msg] = []
         self._open = 0
@@ -337,7 +338,7 @@ async def measure(url: str, jobs: int, slots: int, *, chain: bool) -> dict[str, 
             await client.close()
     assert held == len(KINDS) * (jobs + warm), f"{held} events instead of {len(KINDS)} for each of {jobs + warm} jobs"
     assert all(seen == len(KINDS) for seen in projector.seen.values()), "every job has its whole history"
-    hops = [(b - a) / 1000 for a, b in zip(projector.started, projector.started[1:], strict=False)] if chain else []
+    hops = [(b - a) / 1000 for a, b in pairwise(projector.started)] if chain else []
     return {"jobs_per_second": jobs / seconds, "seconds": seconds, "hops_ms": hops, "events": held}
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from headway import __version__
 from headway.cli import render
-from headway.core.errors import BrokenError, HeadwayError, UnavailableError, UsageError, from_record
+from headway.core.errors import BrokenError, TimedOutError, UnavailableError, UsageError, from_record
 from headway.core.home import find_home
 
 LINE_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -27,13 +27,6 @@ SENDS_MAX: Final = 3
 
 class Gone(Exception):
     """The service closed the connection before it had said all."""
-
-
-class TimedOut(HeadwayError):
-    """What was waited for did not happen in time."""
-
-    code = "timed_out"
-    exit_code = 124
 
 
 class Connection:
@@ -119,15 +112,8 @@ def _message(line: bytes) -> dict[str, Any]:
         raise BrokenError("the service sent something that is not an answer", next="report this")
     error = found.get("error")
     if isinstance(error, dict):
-        raise error_from(error)
+        raise from_record(error)
     return found
-
-
-def error_from(record: dict[str, object]) -> HeadwayError:
-    """The exception behind an error the service answered."""
-    if record.get("code") == TimedOut.code:
-        return TimedOut(str(record.get("message", "")), next=str(record.get("next", "")))
-    return from_record(record)
 
 
 class Client:
@@ -208,7 +194,7 @@ def answers(connection: Connection, *, timeout_seconds: float | None = None) -> 
     while True:
         message = connection.receive(timeout_seconds=None if end is None else max(0.0, end - time.monotonic()))
         if message is None:
-            raise TimedOut("the service did not answer in time", next="see 'headway status'")
+            raise TimedOutError("the service did not answer in time", next="see 'headway status'")
         if message.get("end"):
             return
         if "progress" in message:

@@ -89,6 +89,7 @@ class Follower:
         self._signals: Signals | None = None
         self._asked_to_cancel = False
         self._said = False
+        self._told = False
         self._heard = False
         self._outputs = 0
         self.run = ""
@@ -109,7 +110,7 @@ class Follower:
                     deaths = 0 if self._heard else deaths + 1
                     if deaths >= DEATHS_MAX:
                         raise gone_for_good() from None
-                    self._view.note("the service went away; starting it again")
+                    self._say_gone()
                     op, arguments = self._again(op, arguments)
                 finally:
                     connection.close()
@@ -118,6 +119,12 @@ class Follower:
             if self._signals:
                 self._signals.close()
         return self._view.board.outcome
+
+    def _say_gone(self) -> None:
+        """Say it once for each death: a dying process may take one more connection before it is gone."""
+        if self._heard or not self._told:
+            self._view.note("the service went away; starting it again")
+        self._told = True
 
     def _watch_signals(self) -> None:
         """From here on Ctrl-C belongs to the run; before, nothing was asked and it just ends the command."""

@@ -66,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _without_stdout(0)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            _without_stdout(0)
             words_of_it = (error.strerror or str(error)).lower()
-            return _without_stdout(_report(UnavailableError(f"cannot write: {words_of_it}", next="make room")))
+            return _report(UnavailableError(f"cannot write: {words_of_it}", next="make room"))
         return _bug(error, as_json=as_json)
     except Exception as error:
         return _bug(error, as_json=as_json)
@@ -96,7 +97,7 @@ def _command(name: str, words: list[str]) -> int:
     if name not in known:
         from difflib import get_close_matches
 
-        near = get_close_matches(name, known, 1)
+        near = [] if name.startswith("-") else get_close_matches(name, known, 1)
         what = "option" if name.startswith("-") else "command"
         raise UsageError(
             f"there is no {what} {name!r}" + (f"; did you mean '{near[0]}'?" if near else ""),

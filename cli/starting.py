@@ -6,6 +6,7 @@ quietly with 0, and all commands connect to the one that is there.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -20,8 +21,8 @@ from headway.cli.text import clean, count
 from headway.core.errors import HeadwayError, RefusedError, UnavailableError, UsageError
 
 START_SECONDS_MAX: Final = 20.0
-STOP_SECONDS_MAX: Final = 20.0
-AGAIN_SECONDS: Final = 2.0
+STOP_SECONDS_MAX: Final = 60.0
+AGAIN_SECONDS: Final = 1.0
 """A service that left because another had the lock is started again after this: the other may have died."""
 
 _started: list[subprocess.Popen[bytes]] = []
@@ -88,7 +89,7 @@ def replace(
         )
     render.say(f"replacing the service (Headway {clean(version)}) by Headway {__version__}")
     _ask_once(home, "down", {"mode": "refuse"})
-    _wait_until_gone(home, pulse)
+    wait_until_free(home, pulse=pulse)
     return start(home, command=command, pulse=pulse)
 
 
@@ -110,16 +111,26 @@ def _ask_once(home: str, op: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _wait_until_gone(home: str, pulse: Callable[[], None]) -> None:
+def wait_until_free(home: str, *, pulse: Callable[[], None] = lambda: None) -> None:
+    """Wait for the end of the service's process, which holds the home's lock: only then may another one start."""
+    try:
+        lock = os.open(os.path.join(home, "service.lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
     end = time.monotonic() + STOP_SECONDS_MAX
-    while time.monotonic() < end:
-        pulse()
-        try:
-            Connection.open(home).close()
-        except OSError:
-            return
-        time.sleep(0.02)
-    raise UnavailableError("the service was asked to stop and did not", next="run 'headway down --now'")
+    try:
+        while time.monotonic() < end:
+            pulse()
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                time.sleep(0.01)
+    finally:
+        os.close(lock)
+    raise UnavailableError(
+        "the service was asked to stop and has not ended", next=f"see {os.path.join(home, 'service.log')}"
+    )
 
 
 def _make_home(home: str) -> None:

@@ -1,15 +1,18 @@
 """One active coordinator: whoever holds the baton.
 
 The baton is one message that is never acknowledged. The server hands it to one waiting process at a time, and to the
-next when the holder has not renewed its hold for three seconds. It is for quiet only: that two who both believe to
-hold it do no harm is the business of the log's expectations. So the holder is the first to doubt: it has lost the
-baton when the server says that it was handed out again, or when three seconds pass without the server's word.
+next when the holder has not renewed its hold for three seconds. Who gets it writes its name beside it: a server that
+was killed may have forgotten that it had handed the baton out, and would let two renew it for ever. A holder has lost
+it when it reads another name there, or when three seconds pass without the server's word.
+
+It is for quiet only: that two who both believe to hold it do no harm is the business of the log's expectations.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from contextlib import suppress
 from typing import Final
 
@@ -19,14 +22,13 @@ from headway.core.log import Unknown
 from headway.core.pulls import Broken, Pulls
 from headway.core.streams import (
     BATON_STREAM,
-    EXPECTED_LAST,
     SECOND,
+    PubAck,
     StreamRefused,
-    consumer_info,
+    answer_in,
     ensure_consumer,
     ensure_stream,
-    place_of,
-    stream_info,
+    get_entry,
 )
 from headway.core.wire import Wire
 
@@ -36,6 +38,7 @@ ANSWER_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.2
 CONSUMER: Final = "baton"
 SUBJECT: Final = "headway.baton"
+HOLDER: Final = "headway.baton.holder"
 
 logger = logging.getLogger("headway.baton")
 
@@ -47,6 +50,7 @@ class Baton:
         self._wire = wire
         self._hold_seconds = hold_seconds
         self._renew_seconds = renew_seconds
+        self._name = secrets.token_hex(16).encode()
         self._held: Message | None = None
         self._sure = 0.0
         self._lost = asyncio.Event()
@@ -67,6 +71,7 @@ class Baton:
                 await self._prepare()
                 message = await self._take()
                 self._sure = asyncio.get_running_loop().time()
+                answer_in(await self._wire.request(HOLDER, self._name, timeout_seconds=ANSWER_SECONDS), PubAck)
                 if await self._renewed(message, ANSWER_SECONDS):
                     break
             except (Broken, Unknown, StreamRefused, UnavailableError) as error:
@@ -96,20 +101,20 @@ class Baton:
         """The stream, its one message and its one consumer."""
         stream = {
             "name": BATON_STREAM,
-            "subjects": [SUBJECT],
+            "subjects": [SUBJECT, HOLDER],
             "storage": "file",
             "retention": "limits",
             "max_bytes": 64 * 1024,
-            "discard": "new",
+            "max_msgs_per_subject": 1,
         }
         await ensure_stream(self._wire, stream, fixed=("storage", "retention"))
-        state = (await stream_info(self._wire, BATON_STREAM)).state
-        if not state.messages:
-            expected = {EXPECTED_LAST: str(state.last_seq)}  # whoever else makes it at this moment makes the same
-            await self._wire.request(SUBJECT, b"baton", headers=expected)
+        if await get_entry(self._wire, BATON_STREAM, {"last_by_subj": SUBJECT}) is None:
+            # Whoever else makes it at this moment makes the same.
+            await self._wire.request(SUBJECT, b"baton", headers={"Nats-Expected-Last-Subject-Sequence": "0"})
         config = {
             "name": CONSUMER,
             "durable_name": CONSUMER,
+            "filter_subject": SUBJECT,
             "deliver_policy": "all",
             "ack_policy": "explicit",
             "ack_wait": int(self._hold_seconds * SECOND),
@@ -128,8 +133,8 @@ class Baton:
     async def _renewed(self, message: Message, timeout_seconds: float) -> bool:
         """Renew the hold; False when it is somebody else's by now. Raises Unknown or StreamRefused."""
         await self._wire.request(message.reply, b"+WPI", timeout_seconds=timeout_seconds)
-        info = await consumer_info(self._wire, BATON_STREAM, CONSUMER, timeout_seconds=timeout_seconds)
-        return info.delivered.consumer_seq <= place_of(message.reply)[1]
+        holder = await get_entry(self._wire, BATON_STREAM, {"last_by_subj": HOLDER}, timeout_seconds=timeout_seconds)
+        return holder is not None and holder.body == self._name
 
     async def _keep(self, message: Message) -> None:
         loop = asyncio.get_running_loop()
@@ -141,7 +146,7 @@ class Baton:
             why = "no word from the server in time"
             try:
                 if left > 0 and not await self._renewed(message, min(ANSWER_SECONDS, left)):
-                    why, left = "it was handed to somebody else", 0.0
+                    why, left = "somebody else has it", 0.0
             except (Unknown, StreamRefused) as error:
                 why = str(error)
                 sent = self._sure

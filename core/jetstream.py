@@ -20,7 +20,6 @@ from headway.core import pulls
 from headway.core.inflight import Message
 from headway.core.log import Conflict, Entry, Full, Stored, Unknown
 from headway.core.streams import (
-    BATON_STREAM,
     EXPECTED_LAST,
     EXPECTED_LAST_ID,
     FULL,
@@ -60,9 +59,7 @@ class JetStreamLog:
         log |= {"discard": "new", "deny_delete": True}
         output = _stream(OUTPUT_STREAM, ["headway.out.>"], output_max_bytes)
         output |= {"discard": "old", "compression": "s2"}
-        baton = _stream(BATON_STREAM, ["headway.baton"], 64 * 1024)
-        baton |= {"discard": "new"}
-        for one in (log, output, baton):
+        for one in (log, output):
             await ensure_stream(self._wire, one, fixed=("storage", "retention"))
 
     def append(self, entry: Entry) -> asyncio.Future[int]:

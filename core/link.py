@@ -42,7 +42,10 @@ _RUNNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,80}")
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """An event for this runner. It comes again after five seconds, and after restarts, until `ack` was called."""
+    """An event for this runner. Until `ack` was called it comes again every five seconds.
+
+    It may come again after that too: a server that is killed forgets the last acknowledgements.
+    """
 
     recorded: Recorded
     ack: Callable[[], None]

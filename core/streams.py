@@ -236,10 +236,10 @@ def reader_config(*, start: int, subjects: tuple[str, ...]) -> dict[str, Any]:
 # Single entries
 
 
-async def get_entry(wire: Wire, stream: str, request: dict[str, Any]) -> Stored | None:
+async def get_entry(wire: Wire, stream: str, request: dict[str, Any], *, timeout_seconds: float = 5.0) -> Stored | None:
     """One entry from the stream's leader, by `{"seq": n}` or `{"last_by_subj": subject}`; None when there is none."""
-    body = await wire.request(f"$JS.API.STREAM.MSG.GET.{stream}", msgspec.json.encode(request))
-    return entry_in(body)
+    subject = f"$JS.API.STREAM.MSG.GET.{stream}"
+    return entry_in(await wire.request(subject, msgspec.json.encode(request), timeout_seconds=timeout_seconds))
 
 
 def entry_in(body: bytes) -> Stored | None:

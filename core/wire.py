@@ -232,7 +232,8 @@ class Wire:
 
         subscription = await self.subscribe(subject, receive)
         with suppress(ClientError):  # without a connection, the server is told when it is back
-            await self._client.flush(FLUSH_SECONDS)
+            await self._client.flush(FLUSH_SECONDS)  # the library's ping overtakes what it has not written yet,
+            await self._client.flush(FLUSH_SECONDS)  # so only the second one says that this has arrived
         return subscription
 
     # Inside

@@ -20,10 +20,10 @@ from headway.core.states import State, Status
 from headway.projections.readings import (
     attempt_record,
     job_record,
+    moment,
     run_record,
     runner_record,
     step_record,
-    time,
 )
 from headway.projections.records import (
     CoordinatorRecord,
@@ -168,7 +168,7 @@ async def queue(db: aiosqlite.Connection) -> QueueRecord:
     waits = "from jobs where status in ('pending', 'retry') and state = 'queued'"
     [(queued, oldest)] = await _rows(db, f"select count(*), min(queued) {waits}")
     [(held,)] = await _rows(db, "select count(*) from jobs where status = 'running' and held = 1")
-    return QueueRecord(queued=queued, on_a_runner=held, oldest_queued=time(oldest))
+    return QueueRecord(queued=queued, on_a_runner=held, oldest_queued=moment(oldest))
 
 
 async def unfinished(db: aiosqlite.Connection) -> int:

@@ -27,7 +27,7 @@ def run_record(row: RunRow, service: PausedRecord | None) -> RunRecord:
     over = row.outcome is not None
     own = row.paused_since is not None and not over
     paused = own or (service is not None and not over)
-    since = time(row.paused_since) if own else service.since if service and paused else None
+    since = moment(row.paused_since) if own else service.since if service and paused else None
     return RunRecord(
         run=row.run,
         project=row.project,
@@ -40,8 +40,8 @@ def run_record(row: RunRow, service: PausedRecord | None) -> RunRecord:
         actor=row.actor,
         trigger=row.trigger,
         admitted=from_us(row.admitted),
-        started=time(row.started),
-        completed=time(row.completed),
+        started=moment(row.started),
+        completed=moment(row.completed),
         duration_ms=between(row.admitted, row.completed),
         jobs=row.jobs,
         jobs_completed=completed_jobs(row),
@@ -94,9 +94,9 @@ def job_record(row: JobRow, *, paused: bool) -> JobRecord:
         concurrency_group=row.concurrency_group,
         concurrency_limit=row.concurrency_limit,
         entered=from_us(row.entered),
-        queued=time(row.queued),
-        started=time(row.started),
-        completed=time(row.completed),
+        queued=moment(row.queued),
+        started=moment(row.started),
+        completed=moment(row.completed),
         duration_ms=between(row.started, row.completed),
         exit_code=row.exit_code,
         reason=row.reason,
@@ -118,10 +118,10 @@ def attempt_record(row: AttemptRow) -> AttemptRecord:
         outcome=row.outcome,
         reason=row.reason,
         assigned=from_us(row.assigned),
-        preparing=time(row.preparing),
-        started=time(row.started),
-        uploading=time(row.uploading),
-        ended=time(row.ended),
+        preparing=moment(row.preparing),
+        started=moment(row.started),
+        uploading=moment(row.uploading),
+        ended=moment(row.ended),
         duration_ms=between(row.assigned, row.ended),
         exit_code=row.exit_code,
         failure=_failure(row.failure) if row.failure else None,
@@ -147,7 +147,7 @@ def step_record(row: StepRow) -> StepRecord:
         signal=row.signal,
         reason=row.reason,
         started=from_us(row.started),
-        ended=time(row.ended),
+        ended=moment(row.ended),
         duration_ms=row.duration_ms,
     )
 
@@ -173,7 +173,7 @@ def runner_record(row: RunnerRow, busy: int) -> RunnerRecord:
     )
 
 
-def time(microseconds: int | None) -> datetime | None:
+def moment(microseconds: int | None) -> datetime | None:
     """A moment, if it has come."""
     return None if microseconds is None else from_us(microseconds)
 

@@ -112,7 +112,7 @@ create index jobs_by_seq on jobs (seq);
 """
 
 
-class Row(msgspec.Struct, gc=False):
+class Row(msgspec.Struct, gc=False, array_like=True):
     """A row of the table `table`, known by the columns `key`; the columns `fixed` never change once written."""
 
     table: ClassVar[str]
@@ -120,7 +120,7 @@ class Row(msgspec.Struct, gc=False):
     fixed: ClassVar[tuple[str, ...]] = ()
 
 
-class RunRow(Row, gc=False):
+class RunRow(Row, gc=False, array_like=True):
     """A run. `status_paused` is what `status` is while the whole service is paused; n is its last event's number.
 
     `pending` to `skipped` count its jobs by status, as if nothing were paused.
@@ -174,7 +174,7 @@ class RunRow(Row, gc=False):
     cancel_reason: str | None = None
 
 
-class JobRow(Row, gc=False):
+class JobRow(Row, gc=False, array_like=True):
     """A job. `runner` holds it, or held it last, as `held` says; `fact` is the highest number its attempt has used.
 
     `status` is what it is while nothing is paused.
@@ -215,7 +215,7 @@ class JobRow(Row, gc=False):
     cancel_reason: str | None = None
 
 
-class AttemptRow(Row, gc=False):
+class AttemptRow(Row, gc=False, array_like=True):
     """An attempt that was given to a runner. `state` ends as completed, with an outcome, or as lost, without one."""
 
     table = "attempts"
@@ -243,7 +243,7 @@ class AttemptRow(Row, gc=False):
     output_missing: str = ""
 
 
-class StepRow(Row, gc=False):
+class StepRow(Row, gc=False, array_like=True):
     """A step of an attempt, as it went the last time it was tried."""
 
     table = "steps"
@@ -265,7 +265,7 @@ class StepRow(Row, gc=False):
     duration_ms: int | None = None
 
 
-class RunnerRow(Row, gc=False):
+class RunnerRow(Row, gc=False, array_like=True):
     """A runner. `state` is active, draining, lost or left; `changed` is since when, `reason` why."""
 
     table = "runners"
@@ -287,7 +287,7 @@ class RunnerRow(Row, gc=False):
     changed: int
 
 
-class FleetRow(Row, gc=False):
+class FleetRow(Row, gc=False, array_like=True):
     """Whether the whole service is paused, by whom and since when."""
 
     table = "fleet"
@@ -299,7 +299,7 @@ class FleetRow(Row, gc=False):
     paused_reason: str | None = None
 
 
-class CoordinatorRow(Row, gc=False):
+class CoordinatorRow(Row, gc=False, array_like=True):
     """The coordinator that was elected last."""
 
     table = "coordinator"
@@ -336,7 +336,7 @@ class Changes(msgspec.Struct):
     position: int
     logged: int
     events: list[EventRow]
-    rows: list[tuple[type[Row], list[Row]]]
+    rows: dict[type[Row], list[Row]]
 
 
 def quoted(columns: tuple[str, ...]) -> str:

@@ -102,7 +102,7 @@ class Workbench:
         for row in self._changed[RunRow].values():
             assert isinstance(row, RunRow), "rows are kept by their kind"
             _derive_status(row)
-        rows = [(kind, list(changed.values())) for kind, changed in self._changed.items() if changed]
+        rows = {kind: list(changed.values()) for kind, changed in self._changed.items()}
         changes = Changes(position=self.seq, logged=self.now, events=self.events, rows=rows)
         self.events, self._changed = [], {kind: {} for kind in KINDS}
         return changes

@@ -29,11 +29,12 @@ from headway.core.errors import RefusedError, UnavailableError
 from headway.core.fleet import LEASE_SECONDS
 from headway.core.link import Link
 from headway.core.log import Unknown
+from headway.runners.attempt import Tools
 from headway.runners.environment import passed_on
 from headway.runners.executor import GRACE_SECONDS, Executor, ExecutorBroken
 from headway.runners.folder import RunnerFolder
 from headway.runners.host import HostExecutor
-from headway.runners.incarnation import Incarnation, Tools
+from headway.runners.incarnation import Incarnation
 from headway.runners.reporter import ask_until_answered
 from headway.runners.spool import Spool, unanswered
 
@@ -121,6 +122,7 @@ class Agent:
             if self._settings.with_service:
                 registering = self._limited(registering)
             if await self._until_stopped(registering) is None:
+                await self._leave(link, name)  # it may have been registered all the same
                 return End.STOPPED
             return await self._serve(link, name)
         finally:

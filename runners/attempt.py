@@ -75,6 +75,7 @@ class Attempt:
     def drop(self, reason: str) -> None:
         """The attempt no longer counts: kill the work at once and say nothing more."""
         self._dropped = self._dropped or reason
+        self._reporter.drop()
         if self._steps is not None:
             self._steps.cancel(reason, at_once=True)
 
@@ -87,7 +88,6 @@ class Attempt:
             logger.error("%s left processes behind: %s", self._named(), error)
         try:
             if self._dropped is not None:
-                await self._reporter.drop()
                 return
             output, problem = await self._store_output()
             if problem:
@@ -114,6 +114,8 @@ class Attempt:
     async def _ended(self, executor: Executor) -> Ended:
         """Prepare and execute; whatever goes wrong becomes how the attempt ended."""
         try:
+            if self._dropped is not None:
+                return Ended(outcome=Outcome.CANCELLED, reason=self._dropped)
             self._reporter.say(JobPreparing(fact=self._reporter.next_fact()), hold=True)
             job, prepared = await self._prepare()
             if (stopped := self._stopped()) is not None:

@@ -146,6 +146,9 @@ class HostExecutor:
         self._supervisor: Supervisor | None = None
         self._process: _Process | None = None
         self._leftover: list[_Pipe] = []
+        self._marker = ""
+        self._orphaned = False
+        """A supervisor died, so that something of this job may run that only its marker tells."""
         self._lease_seconds = 0.0
         self._lease_given = 0.0
 
@@ -156,7 +159,11 @@ class HostExecutor:
 
     def start(self) -> None:
         """Start the supervisor now, so that the first command finds it ready."""
-        if self._supervisor is None or not self._supervisor.alive:
+        if self._supervisor is not None and not self._supervisor.alive:
+            self._orphaned = True
+            self._supervisor.forget()
+            self._supervisor = None
+        if self._supervisor is None:
             self._supervisor = Supervisor(lock_fds=self._lock_fds)
             self._give_lease()
 
@@ -164,6 +171,7 @@ class HostExecutor:
         """Run one command to its end."""
         assert self._process is None, "an executor runs one command at a time"
         self.start()
+        self._marker = command.marker
         process = self._process = _Process(command)
         try:
             refused = await self._spawn(process)
@@ -201,10 +209,21 @@ class HostExecutor:
 
     async def clear(self) -> None:
         """Kill what is left of earlier commands."""
-        if self._supervisor is not None and self._supervisor.alive:
-            await self._supervisor.clear()
-        while self._leftover:
-            self._leftover.pop().close()
+        supervisor = self._supervisor
+        try:
+            if supervisor is not None:
+                await supervisor.clear()
+        except ExecutorBroken:
+            assert supervisor is not None, "it has just been asked"
+            self._supervisor = None
+            self._orphaned = True
+            await supervisor.abandon()
+        finally:
+            while self._leftover:
+                self._leftover.pop().close()
+        if self._orphaned and self._marker:
+            await asyncio.to_thread(kill_marked, self._marker)
+        self._orphaned = False
 
     def renew(self, seconds: float) -> None:
         """Let the work go on for so long."""
@@ -297,6 +316,7 @@ class HostExecutor:
     async def _replace(self, process: _Process) -> None:
         """The supervisor died or hangs: end its work by other means. The next command gets a new one."""
         supervisor, self._supervisor = self._supervisor, None
+        self._orphaned = True
         if supervisor is not None:
             await supervisor.abandon()
         session = 0

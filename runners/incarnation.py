@@ -6,7 +6,7 @@ import asyncio
 import collections
 import contextlib
 import logging
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from headway.core.asks import RenewRunner
 from headway.core.errors import UnavailableError
@@ -26,6 +26,7 @@ REMEMBERED_MAX: Final = 10_000
 TAKE_PAUSE_SECONDS: Final = 1.0
 
 Key = tuple[str, str, int]
+V = TypeVar("V")
 logger = logging.getLogger("headway.runner")
 
 
@@ -50,9 +51,14 @@ class Incarnation:
 
     async def serve(self, *, stopping: asyncio.Event, hurry: asyncio.Event) -> str:
         """Work until the end; return why it ended, "" for being stopped. Then nothing of it runs any more."""
-        parts = [asyncio.create_task(part) for part in (self._take(), self._renew(), self._stop(stopping, hurry))]
+        for slot in self._all_slots:
+            slot.renew(self._lease_seconds * (1 - MARGIN))
+        parts: list[asyncio.Future[None]] = [
+            asyncio.create_task(part) for part in (self._take(), self._renew(), self._stop(stopping, hurry))
+        ]
         try:
-            await asyncio.wait((self._over, *parts), return_when=asyncio.FIRST_COMPLETED)
+            waited_for: list[asyncio.Future[Any]] = [self._over, *parts]
+            await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
             for part in parts:
                 if part.done() and not self._over.done():
                     part.result()  # a part that ends by itself has failed
@@ -115,8 +121,9 @@ class Incarnation:
         who = attempt.attempted
         try:
             await attempt.run(slot, sweep=self._sweep)
-        except Exception:  # one attempt must not take the others with it; its lease ends with the runner's
+        except Exception:  # nobody would ever hear of it again, so the next incarnation takes this one's place
             logger.exception("attempt %d of %s %s was given up", who.attempt, who.run, who.job)
+            self._end(f"attempt {who.attempt} of {who.run} {who.job} broke the runner")
         finally:
             del self._attempts[(who.run, who.job, who.attempt)]
             self._slots.appendleft(slot)
@@ -185,7 +192,7 @@ class Incarnation:
         await asyncio.gather(*self._sweeping, return_exceptions=True)
 
 
-def _remember(memory: collections.OrderedDict[Key, object], key: Key, value: object) -> None:
+def _remember(memory: collections.OrderedDict[Key, V], key: Key, value: V) -> None:
     memory[key] = value
     while len(memory) > REMEMBERED_MAX:
         memory.popitem(last=False)

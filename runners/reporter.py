@@ -75,18 +75,20 @@ class Reporter:
         """Wait until everything said is answered, or refused."""
         if self._queue and self._sender is None:
             self._send()
-        if self._sender is not None:
-            await asyncio.shield(self._sender)
+        if (sender := self._sender) is not None:
+            await asyncio.wait((sender,))
+            if not sender.cancelled():
+                sender.result()
 
-    async def drop(self) -> None:
-        """Say nothing more, whatever was not answered yet."""
+    def drop(self) -> None:
+        """Say nothing more, whatever was not answered yet. Whoever waits for that, waits no longer."""
         self.refused = self.refused or "dropped"
         self._queue.clear()
         if self._hold is not None:
             self._hold.cancel()
-        if self._sender is not None:
+            self._hold = None
+        if self._sender is not None and self._sender is not asyncio.current_task():
             self._sender.cancel()
-            await asyncio.gather(self._sender, return_exceptions=True)
 
     def _send(self) -> None:
         if self._hold is not None:

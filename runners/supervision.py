@@ -134,6 +134,11 @@ class Supervisor:
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._process.wait, ABANDON_SECONDS)
 
+    def forget(self) -> None:
+        """Let go of a supervisor that is known to be dead."""
+        self._died()
+        self._process.wait()
+
     def _next(self) -> int:
         self._requests += 1
         return self._requests

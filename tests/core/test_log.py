@@ -165,7 +165,7 @@ async def test_a_closed_follower_leaves_nothing_behind(tmp_path: Path) -> None:
 
     async with nats_server(tmp_path) as server, wired(server.endpoint) as wire:
         log = await prepared(wire)
-        await fill(log, 3000)
+        await fill(log, 1500)
         for batches in (log.follow(start=1), log.read()):
             async with aclosing(batches):
                 assert await anext(batches)

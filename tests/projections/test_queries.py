@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -237,13 +236,11 @@ async def test_nothing_yet(tmp_path: Path) -> None:
     """Before the first event every list is empty and every question has an answer."""
     store = await Store.open(tmp_path / "headway.db")
     async with store.reading() as db:
-        assert (
-            (await queries.runs(db)).runs == (await queries.jobs(db)).jobs == (await queries.runners(db)).runners == []
-        )
-        assert (
-            await queries.fleet_paused(db) is await queries.coordinator(db) is await queries.latest(db, "shop") is None
-        )
+        assert (await queries.runs(db)).runs == (await queries.jobs(db)).jobs == []
+        assert (await queries.runners(db)).runners == (await queries.events(db)).events == []
+        assert await queries.fleet_paused(db) is await queries.coordinator(db) is None
+        assert await queries.latest(db, "shop") is None
         assert await queries.position(db) == await queries.unfinished(db) == 0
         with pytest.raises(NotFoundError):
             await queries.show(db, "none")
-    await asyncio.gather(store.close())
+    await store.close()
