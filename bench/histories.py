@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from nats.aio.client import Client
 
@@ -27,16 +28,11 @@ class Scribe:
         self._desk = Desk("bench")
         self._desk.begin(0.0)
 
-    def entries(self, count: int) -> Iterator[Entry]:
-        """At least so many entries: whole runs, one after the other."""
-        written = 0
-        for entry in self._asked(RegisterRunner(runner=RUNNER, labels=("local",), slots=2)):
-            written += 1
-            yield entry
-        while written < count:
-            for entry in self._run():
-                written += 1
-                yield entry
+    def entries(self) -> Iterator[Entry]:
+        """Whole runs, one after the other, without end."""
+        yield from self._asked(RegisterRunner(runner=RUNNER, labels=("local",), slots=2))
+        while True:
+            yield from self._run()
 
     def _run(self) -> Iterator[Entry]:
         step = Step(name="true", script="true")
@@ -68,14 +64,12 @@ def _facts() -> Iterator[RunnerFact]:
 
 
 async def publish(client: Client, count: int) -> int:
-    """Put at least so many events on the stream; only the last of each batch is acknowledged. Returns how many."""
-    written = 0
-    for entry in Scribe().entries(count):
-        written += 1
+    """Put so many events on the stream, a whole number of batches; only the last of each batch is acknowledged."""
+    assert count % BATCH == 0, f"{count} is no whole number of batches of {BATCH}"
+    for written, entry in enumerate(islice(Scribe().entries(), count), 1):
         headers = {"Nats-Msg-Id": entry.id}
         if written % BATCH:
             await client.publish(entry.subject, entry.body, headers=headers)
         else:
             await client.request(entry.subject, entry.body, headers=headers, timeout=30)
-    await client.flush(30)
-    return written
+    return count

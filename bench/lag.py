@@ -21,7 +21,7 @@ POLL_SECONDS = 0.001
 
 
 class Watch(threading.Thread):
-    """Looks at the position of the tables until it is stopped; `seen` are positions, `times` when each was first seen."""
+    """Looks at the position of the tables until it is stopped; `seen` and `times` say what and when."""
 
     def __init__(self, headway: Headway) -> None:
         super().__init__(daemon=True)

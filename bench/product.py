@@ -50,7 +50,8 @@ class Headway:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
         self.env = {**kept, "HEADWAY_HOME": str(self.home), "HEADWAY_SLOTS": str(slots), "NO_COLOR": "1"}
         if nats_url:
-            self.env["HEADWAY_NATS_URL"] = nats_url
+            self.env |= {"HEADWAY_NATS_URL": nats_url, "HEADWAY_LOG_MAX_BYTES": "1GiB"}
+            self.env["HEADWAY_OUTPUT_MAX_BYTES"] = "256MiB"
         self._service: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

@@ -72,6 +72,7 @@ class Control:
         self._operations = operations
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     async def start(self) -> None:
         """Listen. The caller holds the service's lock, so a socket that is there already is a dead service's."""
@@ -94,7 +95,8 @@ class Control:
         self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=REQUEST_BYTES_MAX)
 
     async def close(self) -> None:
-        """Take nothing new, and stop what is being answered."""
+        """Take nothing new, and stop what is being answered, with a word to whoever waits."""
+        self._closing = True
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         if self._server is not None:
@@ -141,6 +143,14 @@ class Control:
                 async for data in answers:
                     await _write(writer, {"data": data})
             await _write(writer, {"end": True})
+        except asyncio.CancelledError:
+            if self._closing and not writer.is_closing():
+                # Without a last word a client takes this for a crash, and starts the service again.
+                error = UnavailableError(
+                    "the service was stopped", next="unfinished runs go on when it is started again"
+                )
+                writer.write(_encode({"error": error.record()}) + b"\n")
+            raise
         except HeadwayError as error:
             await _write(writer, {"error": error.record()})
         except ConnectionError:

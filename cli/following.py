@@ -20,13 +20,14 @@ def follow_to_exit(client: Client, op: str, request: Mapping[str, Any], *, cance
     try:
         outcome = follower.follow(op, request)
     except Left as left:
-        if follower.run:
-            render.say(f"run {follower.run} goes on without this command; see it with 'headway watch {follower.run}'")
+        run = follower.run or clean(request["run"])
+        goes = "goes on" if follower.run else "may have been taken, and then goes on"
+        render.say(f"run {run} {goes} without this command; see it with 'headway watch {run}'")
         return left.exit_code
     board = view.board
     if as_json:
-        run = client.call("wait", runs=[follower.run], cwd="").get("run") or {}
-        render.data({"as_of": run.get("seq_completed") or board.last_seq, "run": run})
+        record = client.call("wait", runs=[follower.run], cwd="").get("run") or {}
+        render.data({"as_of": record.get("seq_completed") or board.last_seq, "run": record})
     else:
         render.out(board.summary())
         failed = next((line.name for line in board.jobs.values() if line.outcome == "failed"), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from headway.core.config import Config
+from headway.runners.folder import RunnerFolder
 
 PAUSE_SECONDS: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 5.0
 STOP_SECONDS: Final = 15.0
+LOOK_SECONDS: Final = 0.02
+NAME: Final = "local"
 
 logger = logging.getLogger("headway.local_runner")
 
@@ -48,20 +52,34 @@ class LocalRunner:
         """End the runner; what it still runs is given back. It is killed when it takes too long."""
         self._stopping = True
         process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        if process is not None and process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        await self._stop_earlier()
+
+    async def _stop_earlier(self) -> None:
+        """End the runner of a service that was killed: it works on for us until then, but is not our child."""
+        folder = RunnerFolder(self._home, NAME)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        told = 0
+        while (holder := folder.holder()) and loop.time() - began < 2 * STOP_SECONDS:
+            late = loop.time() - began > STOP_SECONDS
+            if holder != told or late:
+                told = holder
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(holder, signal.SIGKILL if late else signal.SIGTERM)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _start(self) -> asyncio.subprocess.Process:
         labels = ",".join(self._config.labels)
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "headway.runners"),
-            *("--home", str(self._home), "--name", "local", "--slots", str(self._config.slots)),
+            *("--home", str(self._home), "--name", NAME, "--slots", str(self._config.slots)),
             *(("--labels", labels) if labels else ()),
             *("--wait-lock", "--with-service"),
             stdin=asyncio.subprocess.DEVNULL,

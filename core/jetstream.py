@@ -3,6 +3,8 @@
 Appends are pipelined: each goes out at once with the sequence it expects before it, and its future is resolved by
 the answer, without a task of its own. A sequence alone is not enough while the entry before is still under way: if
 another writer takes that place, the sequence is right and the entry is not. So the id of that entry is expected too.
+A replicated stream gets stuck over that header (nats-server 2.15), so there each waits for the one before instead.
+
 An answer that says "wrong last sequence" may mean that an earlier try of the same entry got through, so the entry at
 that place is looked at before it is called a conflict.
 """
@@ -10,6 +12,7 @@ that place is looked at before it is called a conflict.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
@@ -17,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from headway.core import pulls
+from headway.core.errors import UnavailableError
 from headway.core.inflight import Message
 from headway.core.log import Conflict, Entry, Full, Stored, Unknown
 from headway.core.streams import (
@@ -29,6 +33,7 @@ from headway.core.streams import (
     STREAM,
     ApiError,
     PubAck,
+    StreamInfo,
     StreamRefused,
     ensure_stream,
     entry_in,
@@ -52,6 +57,9 @@ class JetStreamLog:
         self._append_timeout_seconds = append_timeout_seconds
         self._last_logged = (0, 0)
         self._under_way: dict[int, str] = {}
+        self._failed: set[int] = set()
+        self._alone = False
+        self._held: dict[int, list[tuple[Entry, asyncio.Future[int]]]] = {}
 
     async def prepare(self, *, max_bytes: int, output_max_bytes: int) -> None:
         """Create the streams, or bring them to these sizes. Raises UnavailableError when the server cannot."""
@@ -61,33 +69,28 @@ class JetStreamLog:
         output |= {"discard": "old", "compression": "s2"}
         for one in (log, output):
             await ensure_stream(self._wire, one, fixed=("storage", "retention"))
+        try:
+            await self._info()
+        except Unknown as error:
+            raise UnavailableError(f"the log cannot be used: {error}", next="see the server's own log") from error
 
     def append(self, entry: Entry) -> asyncio.Future[int]:
         """As the port says."""
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def settle(answer: Message | Unknown) -> None:
-            if future.done():
-                self._under_way.pop(entry.expect + 1, None)  # cancelled by who asked
-            else:
-                self._settle(entry, future, answer)
-
-        headers = {MESSAGE_ID: entry.id, EXPECTED_LAST: str(entry.expect)}
         before = self._under_way.get(entry.expect)
-        if before is not None:
-            headers[EXPECTED_LAST_ID] = before
+        if entry.expect in self._failed:
+            self._fail(entry, future, Conflict("not sent, for the entry before it failed"))
+            return future
         self._under_way[entry.expect + 1] = entry.id
-        self._wire.exchange(
-            entry.subject, entry.body, settle=settle, headers=headers, timeout_seconds=self._append_timeout_seconds
-        )
+        if before is not None and not self._alone:
+            self._held.setdefault(entry.expect, []).append((entry, future))
+        else:
+            self._send(entry, future, before)
         return future
 
     async def last_seq(self) -> int:
         """The sequence of the last entry, from the leader. Raises Unknown when it does not answer."""
-        try:
-            return (await stream_info(self._wire, STREAM)).state.last_seq
-        except StreamRefused as refusal:
-            raise Unknown(str(refusal)) from refusal
+        return (await self._info()).state.last_seq
 
     async def last(self, subject: str) -> Stored | None:
         """The last entry on a subject, from the leader. Raises Unknown when it does not answer."""
@@ -98,10 +101,7 @@ class JetStreamLog:
 
     async def limits(self) -> tuple[int, int]:
         """How many bytes the log holds, and how many it may hold."""
-        try:
-            info = await stream_info(self._wire, STREAM)
-        except StreamRefused as refusal:
-            raise Unknown(str(refusal)) from refusal
+        info = await self._info()
         return info.state.bytes, int(info.config.get("max_bytes", -1))
 
     @property
@@ -131,6 +131,26 @@ class JetStreamLog:
     def _seen(self, entry: Stored) -> None:
         if entry.seq > self._last_logged[0]:
             self._last_logged = (entry.seq, entry.logged)
+
+    async def _info(self) -> StreamInfo:
+        try:
+            info = await stream_info(self._wire, STREAM)
+        except StreamRefused as refusal:
+            raise Unknown(str(refusal)) from refusal
+        self._alone = info.config.get("num_replicas") == 1
+        return info
+
+    def _send(self, entry: Entry, future: asyncio.Future[int], before: str | None) -> None:
+        headers = {MESSAGE_ID: entry.id, EXPECTED_LAST: str(entry.expect)}
+        if before is not None:
+            headers[EXPECTED_LAST_ID] = before
+        self._wire.exchange(
+            entry.subject,
+            entry.body,
+            settle=lambda answer: self._settle(entry, future, answer),
+            headers=headers,
+            timeout_seconds=self._append_timeout_seconds,
+        )
 
     def _settle(self, entry: Entry, future: asyncio.Future[int], answer: Message | Unknown) -> None:
         """Resolve an append by the server's answer."""
@@ -176,13 +196,25 @@ class JetStreamLog:
         self._under_way.pop(place, None)
         if not future.done():
             future.set_result(place)
+        for held, waiting in self._held.pop(place, ()):
+            self._send(held, waiting, None)
 
     def _fail(self, entry: Entry, future: asyncio.Future[int], error: Exception) -> None:
-        if not future.done():
-            future.set_exception(error)
-            future.exception()  # seen: a writer that drops what it speculated does not look at each
-        # Kept until the writer has been told, so that nothing it sends before that can follow another's entry.
-        asyncio.get_running_loop().call_soon(self._under_way.pop, entry.expect + 1, None)
+        """Fail an append, and those held back behind it, which were never sent."""
+        failing = deque([(entry, future)])
+        while failing:
+            entry, future = failing.popleft()
+            place = entry.expect + 1
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # seen: a writer that drops what it speculated does not look at each
+            if self._under_way.get(place) == entry.id:
+                del self._under_way[place]
+            # Kept until the writer has been told: what it sends before that would follow another's entry.
+            self._failed.add(place)
+            asyncio.get_running_loop().call_soon(self._failed.discard, place)
+            failing.extend(self._held.pop(place, ()))
+            error = type(error)("not sent, for the entry before it failed") if failing else error
 
 
 def _ack_in(answer: Message | Unknown) -> PubAck | Unknown:

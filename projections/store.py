@@ -1,39 +1,39 @@
 """The file that the tables live in: opening it, writing a batch, reading it, setting it aside, swapping it.
 
-The only place that opens SQLite, and always through aiosqlite. A whole batch is one row of a view, in one statement: a
-trigger spreads it over the tables. While the event loop is busy the thread waits for the interpreter's lock around
-every statement, up to five milliseconds each time; thirty statements a batch were measured to fall seconds behind.
+The only place that opens SQLite, and always through aiosqlite. A whole batch costs one trip to aiosqlite's thread: the
+writer is a connection whose `commit` first writes what is staged. Around each SQL statement that thread gives the
+interpreter's lock away, and a busy event loop gives it back only for moments too short for another thread to wake up
+in: a single insert was measured to take seconds. So the loop rests while the thread writes, a little each turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sqlite3
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
 
 import aiosqlite
-import msgspec
 
 from headway.core.errors import BrokenError, HeadwayError, UnavailableError
 from headway.projections.tables import (
-    EVENT_COLUMNS,
     INDEXES,
-    KINDS,
     ORDER,
     SCHEMA_VERSION,
     TABLES,
     Changes,
-    Row,
-    quoted,
 )
+from headway.projections.writer import Staging, writer_of
 
 READERS_MAX: Final = 4
+REST_SECONDS_MAX: Final = 0.005
+"""How long the event loop rests for a batch: plenty for a usual one."""
+REST_SECONDS_AGAIN: Final = 0.0002
+"""How long it rests in each turn after that, so that a slow disk holds up nobody."""
 
 _PRAGMAS: Final = "pragma journal_mode = wal; pragma synchronous = normal; pragma journal_size_limit = 67108864;"
 _PRAGMAS_SCRATCH: Final = "pragma journal_mode = off; pragma synchronous = off; pragma locking_mode = exclusive;"
@@ -46,64 +46,6 @@ class StoreError(UnavailableError):
 
 class DamagedError(StoreError):
     """The file is no database, or no longer one."""
-
-
-def _extracts(count: int) -> str:
-    return ", ".join(f"json_extract(value, '$[{index}]')" for index in range(count))
-
-
-def _upsert(kind: type[Row]) -> str:
-    """SQL that adds or changes the rows of a kind that came as a list of lists."""
-    columns = kind.__struct_fields__
-    changing = [name for name in columns if name not in kind.key and name not in kind.fixed]
-    return (
-        f"insert into {kind.table} ({quoted(columns)}) select {_extracts(len(columns))} from json_each(new.{kind.table})"
-        f" where true on conflict ({quoted(kind.key)}) do update set "
-        + ", ".join(f'"{name}" = excluded."{name}"' for name in changing)
-    )
-
-
-def _inlet() -> str:
-    """A view that takes a whole batch as one row, and a trigger that spreads it over the tables."""
-    columns = ("before", "position", "logged", "bodies", "events", *(kind.table for kind in KINDS))
-    body = len(EVENT_COLUMNS) - 1
-    where, length = (f"json_extract(value, '$[{index}]')" for index in (body, body + 1))
-    return f"""
-        create temp view batch ({quoted(columns)}) as select {", ".join("0" for _ in columns)};
-        create temp trigger spread instead of insert on batch begin
-            select raise(abort, 'the tables are not where this batch begins; is there a second service on this folder?')
-                where not exists (select 1 from meta where position = new.before);
-            update meta set position = new.position, logged = new.logged;
-            insert into events ({quoted(EVENT_COLUMNS)})
-                select {_extracts(body)}, substr(new.bodies, {where}, {length}) from json_each(new.events);
-            {"; ".join(_upsert(kind) for kind in KINDS)};
-        end;
-    """
-
-
-_WRITE: Final = f"insert into batch values ({', '.join('?' * (5 + len(KINDS)))})"
-
-
-def _values(changes: Changes) -> list[int | str | bytes]:
-    """A batch as the one row that the view takes."""
-    bodies = [event[-1] for event in changes.events]
-    events: list[tuple[object, ...]] = []
-    start = 1
-    for event, body in zip(changes.events, bodies, strict=True):
-        events.append((*event[:-1], start, len(body)))
-        start += len(body)
-    before = changes.position - len(events)
-    rows = [_text(changes.rows.get(kind, [])) for kind in KINDS]
-    return [before, changes.position, changes.logged, b"".join(bodies), _text(events), *rows]
-
-
-def _text(rows: Sequence[object]) -> str:
-    text = msgspec.json.encode(rows).decode()
-    # SQLite ends a text at its first NUL; the event's own bytes are kept as they are.
-    return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
-
-
-_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def _explained(error: sqlite3.Error, path: Path) -> HeadwayError:
@@ -129,6 +71,8 @@ class Store:
         self.logged = 0
         self.damaged = False
         self._scratch = scratch
+        self._staging = Staging()
+        self._writing: asyncio.Future[None] | None = None
         self._writer: aiosqlite.Connection | None = None
         self._idle: list[aiosqlite.Connection] = []
         self._seats = asyncio.Semaphore(READERS_MAX)
@@ -155,8 +99,16 @@ class Store:
     async def write(self, changes: Changes) -> None:
         """Write rows and position in one transaction. Raises StoreError, and nothing was written then."""
         assert self._writer is not None, "the store is open"
+        self._staging.changes.append(changes)
+        self._staging.through.clear()
+        self._writing = asyncio.ensure_future(self._writer.commit())
         try:
-            await self._writer.execute_fetchall(_WRITE, _values(changes))
+            await asyncio.sleep(0)  # the task begins: its work is in the thread's queue now
+            rest = REST_SECONDS_MAX
+            while not self._staging.through.wait(rest) and not self._writing.done():
+                rest = REST_SECONDS_AGAIN
+                await asyncio.sleep(0)
+            await asyncio.shield(self._writing)
         except sqlite3.Error as error:
             raise _explained(error, self.path) from error
         self.position, self.logged = changes.position, changes.logged
@@ -171,6 +123,7 @@ class Store:
 
     async def refresh(self) -> None:
         """Learn the position from the file, after whatever a cancelled writer left in the thread."""
+        await self._written()
         if self._writer is None:
             await self._open()
         [(self.position, self.logged)] = await self.fetch("select position, logged from meta")
@@ -262,7 +215,9 @@ class Store:
     async def _open_writer(self) -> str:
         """Open or make the tables. Says what is wrong with what is there, "" when nothing is."""
         try:
-            self._writer = await aiosqlite.connect(self.path, isolation_level=None)
+            self._writer = await aiosqlite.connect(
+                self.path, factory=writer_of(self._staging), isolation_level=None, cached_statements=256
+            )
             await self._writer.executescript(_PRAGMAS_SCRATCH if self._scratch else _PRAGMAS)
             names = {name for (name,) in await self.fetch("select name from sqlite_schema where type = 'table'")}
             if not names:
@@ -272,7 +227,6 @@ class Store:
             elif not names.issuperset(ORDER):
                 return f"{self.path} has other tables than expected"
             rows = await self.fetch("select schema_version, position, logged from meta")
-            await self._writer.executescript(_inlet())
         except sqlite3.Error as error:
             await self._close_all()
             raise _explained(error, self.path) from error
@@ -284,7 +238,14 @@ class Store:
         self.position, self.logged = rows[0][1], rows[0][2]
         return ""
 
+    async def _written(self) -> None:
+        """Wait for what a cancelled writer left behind; how it ended shows in the position."""
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
+            self._writing = None
+
     async def _close_all(self) -> None:
+        await self._written()
         idle, self._idle = self._idle, []
         writer, self._writer = self._writer, None
         for connection in [*idle, *([writer] if writer else [])]:

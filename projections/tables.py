@@ -112,7 +112,7 @@ create index jobs_by_seq on jobs (seq);
 """
 
 
-class Row(msgspec.Struct, gc=False, array_like=True):
+class Row(msgspec.Struct, gc=False):
     """A row of the table `table`, known by the columns `key`; the columns `fixed` never change once written."""
 
     table: ClassVar[str]
@@ -120,7 +120,7 @@ class Row(msgspec.Struct, gc=False, array_like=True):
     fixed: ClassVar[tuple[str, ...]] = ()
 
 
-class RunRow(Row, gc=False, array_like=True):
+class RunRow(Row, gc=False):
     """A run. `status_paused` is what `status` is while the whole service is paused; n is its last event's number.
 
     `pending` to `skipped` count its jobs by status, as if nothing were paused.
@@ -174,7 +174,7 @@ class RunRow(Row, gc=False, array_like=True):
     cancel_reason: str | None = None
 
 
-class JobRow(Row, gc=False, array_like=True):
+class JobRow(Row, gc=False):
     """A job. `runner` holds it, or held it last, as `held` says; `fact` is the highest number its attempt has used.
 
     `status` is what it is while nothing is paused.
@@ -215,7 +215,7 @@ class JobRow(Row, gc=False, array_like=True):
     cancel_reason: str | None = None
 
 
-class AttemptRow(Row, gc=False, array_like=True):
+class AttemptRow(Row, gc=False):
     """An attempt that was given to a runner. `state` ends as completed, with an outcome, or as lost, without one."""
 
     table = "attempts"
@@ -243,7 +243,7 @@ class AttemptRow(Row, gc=False, array_like=True):
     output_missing: str = ""
 
 
-class StepRow(Row, gc=False, array_like=True):
+class StepRow(Row, gc=False):
     """A step of an attempt, as it went the last time it was tried."""
 
     table = "steps"
@@ -265,7 +265,7 @@ class StepRow(Row, gc=False, array_like=True):
     duration_ms: int | None = None
 
 
-class RunnerRow(Row, gc=False, array_like=True):
+class RunnerRow(Row, gc=False):
     """A runner. `state` is active, draining, lost or left; `changed` is since when, `reason` why."""
 
     table = "runners"
@@ -287,7 +287,7 @@ class RunnerRow(Row, gc=False, array_like=True):
     changed: int
 
 
-class FleetRow(Row, gc=False, array_like=True):
+class FleetRow(Row, gc=False):
     """Whether the whole service is paused, by whom and since when."""
 
     table = "fleet"
@@ -299,7 +299,7 @@ class FleetRow(Row, gc=False, array_like=True):
     paused_reason: str | None = None
 
 
-class CoordinatorRow(Row, gc=False, array_like=True):
+class CoordinatorRow(Row, gc=False):
     """The coordinator that was elected last."""
 
     table = "coordinator"

@@ -200,6 +200,7 @@ class Attempt:
         """What was printed, as a blob, and what is to be said if that could not be done."""
         if self._output is None:
             return None, ""
+        await self._output.caught_up()
         self._output.close()
         if not self._output.records:
             return None, ""

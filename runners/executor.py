@@ -23,6 +23,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 GRACE_SECONDS: Final = 10.0
+LEASE_OVER: Final = "the runner's lease ran out"
 
 Stream = Literal["out", "err"]
 
@@ -85,7 +86,10 @@ class Executor(Protocol):
         ...
 
     def renew(self, seconds: float) -> None:
-        """Work may go on for so long from now, unless renewed; then it is killed. Never called: it may go on."""
+        """Work may go on for so long from now, unless renewed; then it is killed, and `LEASE_OVER` is the reason.
+
+        Never called: it may go on.
+        """
         ...
 
     async def close(self) -> None:

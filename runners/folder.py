@@ -1,7 +1,7 @@
 """What a runner keeps on its machine, below `$HEADWAY_HOME/runners/<name>`.
 
 lock            held by the runner and by its supervisors: who gets it knows that no process of an earlier
-                incarnation, nor of any of its jobs, is left
+                incarnation, nor of any of its jobs, is left; its process id is in it
 incarnations    the ids used since the coordinator last heard of a replacement, one a line
 spool/<id>      facts of an incarnation that were not answered
 work/           the folders of attempts
@@ -57,6 +57,7 @@ class RunnerFolder:
         while True:
             try:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._sign()
                 return
             except BlockingIOError:
                 if not wait:
@@ -75,6 +76,27 @@ class RunnerFolder:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+    def _sign(self) -> None:
+        """Say in the lock file who holds it."""
+        with contextlib.suppress(OSError):  # a full disk: then nobody can tell, and nobody needs to
+            os.ftruncate(self._lock_fd, 0)
+            os.pwrite(self._lock_fd, b"%d\n" % os.getpid(), 0)
+
+    def holder(self) -> int:
+        """The process that holds the lock, 0 when nobody does or it cannot be told."""
+        try:
+            lock = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return 0
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return 0
+        except BlockingIOError:
+            words = os.pread(lock, 32, 0).split()
+            return int(words[0]) if words and words[0].isdigit() else 0
+        finally:
+            os.close(lock)
 
     def clean(self) -> None:
         """Kill and remove what earlier incarnations left, even where their supervisors were killed. Blocks."""

@@ -10,7 +10,7 @@ import signal
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
-from headway.runners.executor import Chunk, Command, ExecutorBroken, Exited, Stream
+from headway.runners.executor import LEASE_OVER, Chunk, Command, ExecutorBroken, Exited, Stream
 from headway.runners.processes import kill_marked
 from headway.runners.supervision import Ended, Refused, Spawned, Supervisor
 
@@ -298,8 +298,8 @@ class HostExecutor:
         return Exited(
             exit_code=code if code >= 0 else None,
             signal=signal_name(-code) if code < 0 else "",
-            stopped=process.stopped,
-            reason=process.stop_reason,
+            stopped=process.stopped or bool(ended.lapsed),
+            reason=process.stop_reason or (LEASE_OVER if ended.lapsed else ""),
             cpu_ms=ended.cpu_ms,
             memory_bytes=ended.memory_bytes,
         )

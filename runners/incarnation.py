@@ -19,8 +19,10 @@ from headway.runners.reporter import Attempted
 from headway.runners.workspace import Workspace
 
 RENEWALS_A_LEASE: Final = 3
-MARGIN: Final = 0.2
-"""The part of a lease before whose end the work is dead, whatever the coordinator's clock says."""
+LIVES: Final = 0.8
+"""The part of a lease after which the work is ended, if the lease was not renewed."""
+LIVES_UNWATCHED: Final = 0.9
+"""The part after which executors end it by themselves: this process hangs, or it would have come first."""
 RENEW_PAUSE_SECONDS: Final = 0.2
 REMEMBERED_MAX: Final = 10_000
 TAKE_PAUSE_SECONDS: Final = 1.0
@@ -52,7 +54,7 @@ class Incarnation:
     async def serve(self, *, stopping: asyncio.Event, hurry: asyncio.Event) -> str:
         """Work until the end; return why it ended, "" for being stopped. Then nothing of it runs any more."""
         for slot in self._all_slots:
-            slot.renew(self._lease_seconds * (1 - MARGIN))
+            slot.renew(self._lease_seconds * LIVES_UNWATCHED)
         parts: list[asyncio.Future[None]] = [
             asyncio.create_task(part) for part in (self._take(), self._renew(), self._stop(stopping, hurry))
         ]
@@ -137,7 +139,7 @@ class Incarnation:
     async def _renew(self) -> None:
         """Keep the lease. What counts is when the renewal was sent; without an answer in time all work is killed."""
         clock, loop = self._tools.clock, asyncio.get_running_loop()
-        lives_seconds = self._lease_seconds * (1 - MARGIN)
+        lives_seconds = self._lease_seconds * LIVES
         renewed = clock.monotonic()
         while True:
             sent = clock.monotonic()
@@ -159,7 +161,7 @@ class Incarnation:
                 continue
             renewed = sent
             for slot in self._all_slots:
-                slot.renew(lives_seconds - (clock.monotonic() - sent))
+                slot.renew(self._lease_seconds * LIVES_UNWATCHED - (clock.monotonic() - sent))
             next_at = loop.time() + self._lease_seconds / RENEWALS_A_LEASE
             await asyncio.sleep(max(0.0, next_at - loop.time()))
 

@@ -35,6 +35,7 @@ MESSAGE_BYTES: Final = 128 * 1024
 FLUSH_SECONDS: Final = 0.05
 IN_FLIGHT_MAX: Final = 16
 RETRY_SECONDS: Final = 0.5
+CATCH_UP_SECONDS: Final = 1.0
 KEPT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -66,6 +67,7 @@ class Publisher:
         self._written_bytes = 0
         self._in_flight = 0
         self._closed = False
+        self._sent_all: asyncio.Event | None = None
         self._retries: dict[str, asyncio.TimerHandle] = {}
 
     def wrote(self, body: bytes) -> None:
@@ -77,6 +79,15 @@ class Publisher:
             self._sent_bytes = self._written_bytes
         elif behind:
             self._catch_up()
+
+    async def caught_up(self, seconds: float) -> None:
+        """Give what waits to be sent so long to go, for those who follow; the blob will have it anyway."""
+        if self._sent_bytes == self._written_bytes:
+            return
+        self._sent_all = asyncio.Event()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._sent_all.wait()
 
     def close(self) -> None:
         """Send nothing more; the blob has it all."""
@@ -97,6 +108,8 @@ class Publisher:
                 return
             start, self._sent_bytes = self._sent_bytes, self._sent_bytes + len(body)
             self._send(body, f"{self._name}:o{start}")
+        if self._sent_all is not None and self._sent_bytes == self._written_bytes:
+            self._sent_all.set()
 
     def _send(self, body: bytes, message_id: str) -> None:
         self._in_flight += 1
@@ -184,6 +197,11 @@ class OutputWriter:
             return None
         digest, size = blobs.put_file(self._path, move=True)
         return Output(digest=digest, bytes=size, records=self.records, truncated=bool(self.truncated))
+
+    async def caught_up(self) -> None:
+        """Send what waits, as far as that is quick."""
+        self.flush()
+        await self._publisher.caught_up(CATCH_UP_SECONDS)
 
     def close(self) -> None:
         """Nothing more comes."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from headway.runners.executor import Chunk, Command, ExecutorBroken, Exited, Stream
+from headway.runners.executor import LEASE_OVER, Chunk, Command, ExecutorBroken, Exited, Stream
 
 FLOOD_CHUNK_BYTES: Final = 1 << 16
 
@@ -134,6 +134,8 @@ class ScriptedExecutor:
         self.closed = True
 
     def _lapse(self) -> None:
+        if self._running and self._stop_reason is None:
+            self._stop_reason = LEASE_OVER
         self._term.set()
         self._kill.set()
 

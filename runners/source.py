@@ -45,6 +45,7 @@ def pack(folder: Path, blobs: Blobs, *, progress: Callable[[str], None] = lambda
     `progress` is told, in words, how far it is when it takes long, and what is not in the snapshot and why.
     """
     tree = _git_tree(folder) or _plain_tree(folder)
+    _leave_out_state(tree, blobs, progress)
     packer = _Packer(tree, progress)
     with blobs.writer() as writer:
         packer.write(writer)
@@ -179,6 +180,20 @@ def _ustar(name: bytes, mode: bytes, size: int, target: bytes) -> bytes:
     )
     checksum = b"%06o\0 " % sum(block)
     return (block[:148] + checksum + block[156:]).ljust(512, b"\0")
+
+
+def _leave_out_state(tree: _Tree, blobs: Blobs, progress: Callable[[str], None]) -> None:
+    """Headway's own state may lie in the tree it packs; it changes meanwhile, and the snapshot would hold itself."""
+    top = os.path.realpath(tree.top)
+    store = os.path.realpath(blobs.folder)
+    home = os.path.dirname(store)
+    state = home if os.path.exists(os.path.join(home, "service.lock")) else store
+    if state != top and state.startswith(top + "/"):
+        inside = state[len(top) + 1 :] + "/"
+        found = len(tree.paths)
+        tree.paths = [path for path in tree.paths if not path.startswith(inside)]
+        if len(tree.paths) < found:
+            progress(f"{inside} holds Headway's own state and is left out")
 
 
 def _git_tree(folder: Path) -> _Tree | None:

@@ -31,11 +31,12 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """How a process ended: `status` as `os.wait` gives it."""
+    """How a process ended: `status` as `os.wait` gives it; `lapsed` when it was killed for want of a lease."""
 
     status: int
     cpu_ms: int
     memory_bytes: int
+    lapsed: int
 
 
 class Spawned:

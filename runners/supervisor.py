@@ -5,7 +5,7 @@ it is there in a few milliseconds. It speaks with the runner over the socket, in
 
     asked:     ("spawn", id, argv, environment, folder) with two file descriptors   ("signal", id, number)
                ("clear", id)   ("lease", seconds)
-    answered:  ("spawned", id, pid)   ("failed", id, errno)   ("exited", id, status, cpu_ms, memory_bytes)
+    answered:  ("spawned", id, pid)   ("failed", id, errno)   ("exited", id, status, cpu_ms, memory_bytes, lapsed)
                ("cleared", id)
 
 It adopts whatever its jobs leave behind (it is their subreaper). When the socket closes, because the runner ended in
@@ -46,14 +46,17 @@ class Supervisor:
         """pid -> the request's id, and the pidfd that becomes readable when it ends."""
         self.stopped: set[int] = set()
         self.lease_end = 0.0
+        self.lapsed = 0
+        """1 while everything is killed because the lease ran out."""
 
     def serve(self) -> None:
         """Do what the runner asks until it is gone."""
         while True:
             left = self.lease_end - alive_seconds() if self.lease_end else None
             if left is not None and left <= 0:
-                self.lease_end = 0.0
+                self.lease_end, self.lapsed = 0.0, 1
                 self.kill_all()
+                self.lapsed = 0
                 continue
             ready = self.poll.poll(None if left is None else left * 1000 + 1)
             for fd, _ in ready:
@@ -154,7 +157,7 @@ class Supervisor:
         self.poll.unregister(pidfd)
         os.close(pidfd)
         user, system, memory_kib = usage[:3]  # type: ignore[index]
-        self.answer("exited", request, status, int((user + system) * 1000), memory_kib * 1024)
+        self.answer("exited", request, status, int((user + system) * 1000), memory_kib * 1024, self.lapsed)
 
     def kill_all(self) -> None:
         """Kill every descendant. Those whose parent dies come to us, so it is done when there are no children."""

@@ -158,18 +158,16 @@ def test_an_invalid_file_is_told_line_by_line(headway: Headway, service: FakeSer
 @pytest.mark.usefixtures("pipeline")
 def test_ctrl_c_cancels_and_follows_to_the_end(headway: Headway, service: FakeService) -> None:
     """The run is asked to end, its end is awaited, and 130 says that it was interrupted."""
-    events = history("cancelled")
-    running: list[subprocess.Popen[bytes]] = []
-    asked = Waits()
+    events, asked = history("cancelled"), Waits()
     service.on("cancel", [asked.met, data(seq=9, run=RUN), END])
-    service.on(
-        "submit", [ACCEPTED, *events[:5], lambda _: running[0].send_signal(signal.SIGINT), asked.wait, *events[5:]]
-    )
-    running.append(headway.start("run"))
-    out, err = running[0].communicate(timeout=30)
-    assert running[0].returncode == 130, err
+    service.on("submit", [ACCEPTED, *events[:5], asked.wait, *events[5:]])
+    running = headway.start("run")
+    read_until(running, b"running on")
+    running.send_signal(signal.SIGINT)
+    read_until(running, b"cancelling the run; press Ctrl-C again to leave it alone")
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 130, err
     assert out.decode() == f"run {RUN} cancelled in 6.0s, 1 job: 1 cancelled\n"
-    assert b"cancelling the run; press Ctrl-C again to leave it alone" in err
     assert service.asked("cancel")[0]["run"] == RUN
 
 
@@ -177,20 +175,28 @@ def test_ctrl_c_cancels_and_follows_to_the_end(headway: Headway, service: FakeSe
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_leaving_says_that_the_run_goes_on(headway: Headway, service: FakeService, number: int, code: int) -> None:
     """A second Ctrl-C, or SIGTERM, leaves; it is said how to see the run again."""
-    running: list[subprocess.Popen[bytes]] = []
-    asked, over = Waits(), Waits()
-
-    def again(_: object) -> None:
-        running[0].send_signal(number)
-
-    service.on("cancel", [data(seq=9, run=RUN), END, asked.met])
-    first = [lambda _: running[0].send_signal(signal.SIGINT), asked.wait] if number == signal.SIGINT else []
-    service.on("submit", [ACCEPTED, *history("cancelled")[:5], *first, again, over.wait])
-    running.append(headway.start("run"))
-    _, err = running[0].communicate(timeout=30)
+    over = Waits()
+    service.on("cancel", [data(seq=9, run=RUN), END])
+    service.on("submit", [ACCEPTED, *history("cancelled")[:5], over.wait])
+    running = headway.start("run")
+    read_until(running, b"running on")
+    if number == signal.SIGINT:
+        running.send_signal(number)
+        read_until(running, b"press Ctrl-C again")
+    running.send_signal(number)
+    _, err = running.communicate(timeout=30)
     over.met(None)
-    assert running[0].returncode == code, err
+    assert running.returncode == code, err
     assert f"run {RUN} goes on without this command".encode() in err
+
+
+def read_until(running: "subprocess.Popen[bytes]", words: bytes) -> None:
+    """Read what the command says until it has said these words."""
+    assert running.stderr is not None
+    for line in running.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"it ended without saying {words!r}")
 
 
 class Waits:

@@ -142,6 +142,20 @@ async def test_an_append_without_a_server_is_unknown_and_never_sent_later(tmp_pa
         assert await log.append(entry(4, id="another")) == 4
 
 
+async def test_without_knowing_the_stream_appends_wait_for_each_other(tmp_path: Path) -> None:
+    """As on a replicated stream, each entry is sent when the one before is stored; a refusal drops all behind it."""
+    async with nats_server(tmp_path) as server, wired(server.endpoint) as wire:
+        await fill(await prepared(wire), 1)
+        log = JetStreamLog(wire)
+        futures = [log.append(entry(place, id=f"late-{place}")) for place in range(1, 2001)]
+        futures[0].add_done_callback(lambda _: futures.append(log.append(entry(2, id="told-too-late"))))
+        results = await asyncio.gather(*futures[:2000], return_exceptions=True)
+        assert {type(one) for one in results} == {Conflict}
+        await asyncio.gather(*futures, return_exceptions=True)
+        await asyncio.gather(*[log.append(entry(place)) for place in range(2, 101)])
+        assert sequences(await read_all(log)) == list(range(1, 101))
+
+
 async def test_a_reader_goes_on_when_its_consumer_is_gone(tmp_path: Path) -> None:
     """An administrator may delete what a follower reads from; it misses nothing."""
     async with nats_server(tmp_path) as server, wired(server.endpoint) as wire:

@@ -97,7 +97,7 @@ async def test_two_writers(tmp_path: Path) -> None:
     history.pass_run()
     first, second = await Store.open(path), await Store.open(path)
     await fold_batch(Fold(), first, history.log.entries[:5])
-    with pytest.raises(BrokenError, match="not where this batch begins"):
+    with pytest.raises(BrokenError, match="not at event 0"):
         await fold_batch(Fold(), second, history.log.entries)
     assert await second.fetch("select position, (select count(*) from events) from meta") == [(5, 5)]
     await first.close()

@@ -7,8 +7,9 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from waiting import breathe
 
-from headway.runners.executor import Chunk, Command, Executor, Exited
+from headway.runners.executor import LEASE_OVER, Chunk, Command, Executor, Exited
 from headway.runners.scripted import Act, End, Flood, Hang, Refuse, Say
 
 
@@ -71,7 +72,7 @@ class ExecutorContract:
         """A command that prints more than anybody takes has to wait, and ends all the same."""
         size = 0
         async for event in self.executor.run(self.command(Flood(5_000_000))):
-            await asyncio.sleep(0)
+            await breathe()
             size += len(event.body) if isinstance(event, Chunk) else 0
         assert size == 5_000_000
 
@@ -134,7 +135,7 @@ class ExecutorContract:
         """Work that nobody renews ends by itself; work without a lease goes on."""
         self.executor.renew(0.2)
         _, exited = await self.seen(self.command(Hang(stubborn=True)))
-        assert (exited.signal, exited.stopped) == ("SIGKILL", False)
+        assert (exited.signal, exited.stopped, exited.reason) == ("SIGKILL", True, LEASE_OVER)
 
     async def test_stopping_nothing_does_nothing(self):
         """A stop that comes late, or a clear of nothing, is no error."""

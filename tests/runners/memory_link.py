@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
+from waiting import breathe
+
 from headway.core.asks import Answer, AttemptFinished, Report, RunnerAsk, RunnerFact
 from headway.core.envelope import Envelope, Recorded
 from headway.core.events import AnyEvent, JobAssigned
@@ -38,7 +40,7 @@ class MemoryLink:
 
     async def ask(self, ask: RunnerAsk, *, timeout_seconds: float = 5.0) -> Answer:
         """Note the ask and give the test's answer; what is accepted twice counts once."""
-        await asyncio.sleep(0)
+        await breathe()
         self.asked.append(ask)
         answer = self.answer(ask)
         if isinstance(ask, Report) and answer is not None and not answer.refused and not answer.retry:

@@ -10,12 +10,12 @@ import signal
 from pathlib import Path
 
 import pytest
-
 from executor_contract import ExecutorContract
+from waiting import alive, wait_for, wait_until, with_argument
+
 from headway.runners.executor import Chunk, Command, ExecutorBroken, Exited
 from headway.runners.host import HostExecutor
 from headway.runners.scripted import Act, End, Flood, Hang, Refuse, Say
-from waiting import alive, wait_for, wait_until, with_argument
 
 
 def shell_of(acts: tuple[Act, ...]) -> str:
@@ -75,7 +75,10 @@ class TestHostExecutor(ExecutorContract):
     async def test_the_environment_is_given_whole(self):
         """A process has the variables it is given and no others, and nothing on its standard input."""
         printed, _ = await self.seen(self.made(("/usr/bin/env",)))
-        assert printed["out"].decode().splitlines() == [f"PATH={os.environ['PATH']}", f"HEADWAY_ENV={self.folder}/0.env"]
+        assert printed["out"].decode().splitlines() == [
+            f"PATH={os.environ['PATH']}",
+            f"HEADWAY_ENV={self.folder}/0.env",
+        ]
         printed, exited = await self.seen(self.script("pwd; cat; ls /proc/self/fd | wc -l"))
         assert printed["out"].decode().split() == [str(self.folder), "4"]  # 0, 1, 2 and what ls reads
         assert exited.exit_code == 0
@@ -155,10 +158,11 @@ class TestHostExecutor(ExecutorContract):
     async def test_a_killed_supervisor_is_noticed_and_replaced(self):
         """The command counts as broken, its processes are killed, and the next command runs."""
         word = f"{secrets.randbelow(10**8) + 10**8}"
+        events = self.executor.run(self.script(f"(setsid sleep {word} &); echo ready; sleep {word}"))
+        assert isinstance(await anext(events), Chunk)
+        os.kill(self.executor.supervisor_pid, signal.SIGKILL)
         with pytest.raises(ExecutorBroken, match="supervisor died"):
-            async for event in self.executor.run(self.script(f"(setsid sleep {word} &); echo ready; sleep {word}")):
-                assert isinstance(event, Chunk)
-                os.kill(self.executor.supervisor_pid, signal.SIGKILL)
+            await anext(events)
         assert not with_argument(word)
         await self.executor.clear()
         _, exited = await self.seen(self.script("exit 5"))

@@ -136,6 +136,7 @@ async def test_a_flood_is_kept_and_sent_whole(made: Output):
     """Megabytes arrive in bounded records and messages, the same in both places."""
     for _ in range(200):
         made.writer.add("out", b"0123456789abcdef" * 2000)
+    await made.writer.caught_up()
     records = made.kept()
     assert len(text_of(records)) == 6_400_000
     assert max(len(body) for body in made.sent.values()) < 1_000_000

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from memory_link import YES, MemoryLink
+from waiting import wait_for
 
 from headway.core.asks import Answer, AttemptFinished, Report, RunnerAsk
 from headway.core.clock import ManualClock
@@ -12,8 +14,6 @@ from headway.core.events import JobPreparing, JobUploading
 from headway.core.states import Outcome
 from headway.runners.reporter import Attempted, Reporter
 from headway.runners.spool import Spool, unanswered
-from memory_link import YES, MemoryLink
-from waiting import wait_for
 
 WHO = Attempted(runner="r-1", run="run-1", job="build", attempt=1)
 

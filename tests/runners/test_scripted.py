@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
 from executor_contract import HERE, ExecutorContract
-from headway.runners.executor import Command, ExecutorBroken
+
+from headway.runners.executor import Chunk, Command, ExecutorBroken
 from headway.runners.scripted import Act, Die, Say, ScriptedExecutor
 
 
@@ -33,8 +33,7 @@ class TestScriptedExecutor(ExecutorContract):
 
     async def test_it_breaks_when_told_to(self):
         """The executor's own failure is an exception, after what was printed."""
-        printed = []
+        events = self.executor.run(self.command(Say(b"x"), Die("power cut")))
+        assert await anext(events) == Chunk("out", b"x")
         with pytest.raises(ExecutorBroken, match="power cut"):
-            async for event in self.executor.run(self.command(Say(b"x"), Die("power cut"))):
-                printed.append(event)
-        assert len(printed) == 1
+            await anext(events)

@@ -12,10 +12,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from waiting import alive, wait_until, with_argument
 
 from headway.runners import supervisor
 from headway.runners.processes import kill_marked
-from waiting import alive, wait_until, with_argument
 
 RUNNER = textwrap.dedent(
     """
@@ -83,7 +83,9 @@ def test_a_dead_runner_leaves_no_process(tmp_path: Path, word: str, number: int)
 
 def test_a_free_lock_means_that_nothing_runs(tmp_path: Path, word: str):
     """At the moment the lock is free, no process of the job is left: not one of many."""
-    runner, _ = start_runner(tmp_path, f"for i in 1 2 3 4 5 6 7 8 9; do setsid sleep {word} & done; echo x; sleep {word}")
+    runner, _ = start_runner(
+        tmp_path, f"for i in 1 2 3 4 5 6 7 8 9; do setsid sleep {word} & done; echo x; sleep {word}"
+    )
     wait_until(lambda: len(with_argument(word)) >= 10)
     runner.kill()
     with (tmp_path / "lock").open("w") as lock:

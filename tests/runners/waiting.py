@@ -20,8 +20,13 @@ def wait_until(true: Callable[[], object], *, seconds: float = 10.0) -> None:
 async def wait_for(true: Callable[[], object], *, seconds: float = 10.0) -> None:
     """The same, while other tasks go on."""
     async with asyncio.timeout(seconds):
-        while not true():
+        while not true():  # noqa: ASYNC110  # nothing sends an event when another process ends
             await asyncio.sleep(0.005)
+
+
+async def breathe() -> None:
+    """Let every other task have its turn."""
+    await asyncio.sleep(0)
 
 
 def alive(pid: int) -> bool:
