@@ -73,6 +73,9 @@ class Control:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self.last_word: HeadwayError = UnavailableError(
+            "the service was stopped", next="unfinished runs go on when it is started again"
+        )
 
     async def start(self) -> None:
         """Listen. The caller holds the service's lock, so a socket that is there already is a dead service's."""
@@ -146,10 +149,7 @@ class Control:
         except asyncio.CancelledError:
             if self._closing and not writer.is_closing():
                 # Without a last word a client takes this for a crash, and starts the service again.
-                error = UnavailableError(
-                    "the service was stopped", next="unfinished runs go on when it is started again"
-                )
-                writer.write(_encode({"error": error.record()}) + b"\n")
+                writer.write(_encode({"error": self.last_word.record()}) + b"\n")
             raise
         except HeadwayError as error:
             await _write(writer, {"error": error.record()})

@@ -101,6 +101,9 @@ async def _serve(home: Path, config: Config, *, detached: bool) -> int:
             sys.stderr.flush()
         try:
             await _watch(plane, control, detached=detached)
+        except HeadwayError as error:
+            control.last_word = error  # whoever waits for an answer is told why there is none
+            raise
         finally:
             (home / "service.json").unlink(missing_ok=True)
             await control.close()

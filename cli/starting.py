@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from headway import __version__
@@ -24,6 +26,9 @@ START_SECONDS_MAX: Final = 20.0
 STOP_SECONDS_MAX: Final = 60.0
 AGAIN_SECONDS: Final = 1.0
 """A service that left because another had the lock is started again after this: the other may have died."""
+
+LOG_BYTES_LEAST: Final = 1 << 16
+"""With less room on its disk a service that dies cannot write down why."""
 
 _started: list[subprocess.Popen[bytes]] = []
 """Services this command started. Looking at them now and then lets the system forget the dead ones."""
@@ -186,6 +191,12 @@ def _size_of(file: str) -> int:
 def _could_not_start(log: str, began: int, code: int) -> HeadwayError:
     """The error of a service that died while starting: its own last words, the rest of them shown before."""
     lines = _last_lines(log, began)
+    if code == UsageError.exit_code:
+        from headway.core.config import load
+
+        load(Path(log).parent, os.environ)  # raises what is wrong there, each error with its place
+    if not lines and shutil.disk_usage(os.path.dirname(log)).free < LOG_BYTES_LEAST:
+        return UnavailableError(f"the disk of {os.path.dirname(log)} is full", next="free some space and try again")
     for line in lines[:-1]:
         render.say(f"  {line}")
     words = lines[-1].removeprefix("error: ") if lines else f"it ended with {code} and said nothing"

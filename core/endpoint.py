@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,8 +34,14 @@ def unreachable(endpoint: Endpoint, error: BaseException | None) -> UnavailableE
             f"the server at {endpoint.places} refused the user or password",
             next="check the credentials; those of the built-in server are made by `headway up`",
         )
-    words = "no answer in time" if error is None else str(error).removeprefix("nats: ") or type(error).__name__
+    words = "no answer in time" if error is None else _words(error)
     return UnavailableError(
         f"the log's server at {endpoint.places} cannot be reached: {words}",
-        next="start the service with `headway up`, or check HEADWAY_NATS_URL",
+        next="start that server (`headway up` where it is Headway's own), or check HEADWAY_NATS_URL",
     )
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error).removeprefix("nats: ") or type(error).__name__

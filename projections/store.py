@@ -99,8 +99,8 @@ class Store:
     async def write(self, changes: Changes) -> None:
         """Write rows and position in one transaction. Raises StoreError, and nothing was written then."""
         assert self._writer is not None, "the store is open"
-        self._staging.changes.append(changes)
-        self._staging.through.clear()
+        await self._written()
+        self._staging.begin(changes)
         self._writing = asyncio.ensure_future(self._writer.commit())
         try:
             await asyncio.sleep(0)  # the task begins: its work is in the thread's queue now
@@ -108,7 +108,8 @@ class Store:
             while not self._staging.through.wait(rest) and not self._writing.done():
                 rest = REST_SECONDS_AGAIN
                 await asyncio.sleep(0)
-            await asyncio.shield(self._writing)
+            if not self._staging.committed:
+                await asyncio.shield(self._writing)
         except sqlite3.Error as error:
             raise _explained(error, self.path) from error
         self.position, self.logged = changes.position, changes.logged
@@ -239,10 +240,10 @@ class Store:
         return ""
 
     async def _written(self) -> None:
-        """Wait for what a cancelled writer left behind; how it ended shows in the position."""
-        if self._writing is not None:
+        """Wait until the last writing is over, which may have been cancelled; how it ended shows in the position."""
+        if self._writing is not None and not self._writing.done():
             await asyncio.gather(self._writing, return_exceptions=True)
-            self._writing = None
+        self._writing = None
 
     async def _close_all(self) -> None:
         await self._written()

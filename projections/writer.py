@@ -23,7 +23,14 @@ class Staging:
 
     def __init__(self) -> None:
         self.changes: list[Changes] = []
+        self.committed = False
         self.through = threading.Event()
+
+    def begin(self, changes: Changes) -> None:
+        """Stage a batch; the writer's next commit writes it."""
+        self.changes = [changes]
+        self.committed = False
+        self.through.clear()
 
 
 class Writer(sqlite3.Connection):
@@ -37,12 +44,13 @@ class Writer(sqlite3.Connection):
             for changes in self.staging.changes:
                 self._write(changes)
             self.execute("commit")
+            self.staging.committed = True
         except BaseException:
             if self.in_transaction:
                 self.execute("rollback")
             raise
         finally:
-            self.staging.changes.clear()
+            self.staging.changes = []
             self.staging.through.set()
 
     def _write(self, changes: Changes) -> None:
@@ -88,5 +96,3 @@ def _insert(kind: type[Row] | None, count: int) -> str:
     return f"{sql} on conflict ({quoted(kind.key)}) do update set " + ", ".join(
         f'"{name}" = excluded."{name}"' for name in changing
     )
-
-

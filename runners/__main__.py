@@ -23,14 +23,19 @@ from headway.runners.agent import Agent, RunnerSettings
 
 def main(argv: list[str] | None = None) -> int:
     """Be a runner until a signal ends it; the exit code says how it went."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        settings, nats_url = settings_of(_parser().parse_args(argv))
-        asyncio.run(run_runner(settings, nats_url=nats_url))
+        serve(argv)
     except HeadwayError as error:
         sys.stderr.write(f"headway: {error.message}{'; ' + error.next if error.next else ''}\n")
         return error.exit_code
     return 0
+
+
+def serve(argv: list[str] | None = None) -> None:
+    """The same for who tells errors in a way of their own. Raises HeadwayError."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    settings, nats_url = settings_of(_parser().parse_args(argv))
+    asyncio.run(run_runner(settings, nats_url=nats_url))
 
 
 async def run_runner(settings: RunnerSettings, *, nats_url: str = "") -> None:

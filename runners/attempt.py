@@ -52,7 +52,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
 class Attempt:
     """An assignment being worked off. `cancel` and `drop` may come at any time, also before `run`."""
 
-    def __init__(self, attempted: Attempted, assigned: JobAssigned, tools: Tools) -> None:
+    def __init__(self, attempted: Attempted, assigned: JobAssigned, *, tools: Tools) -> None:
         self.attempted = attempted
         self._assigned = assigned
         self._tools = tools
@@ -149,14 +149,14 @@ class Attempt:
                 job = decode_job(body)
             except msgspec.DecodeError as error:
                 raise RefusedError(f"{job.definition_digest} is not a job: {error}", next="submit again") from error
-            phases.append(_phase("definition", loop.time() - started, len(body)))
+            phases.append(_phase("definition", loop.time() - started, size=len(body)))
         started = loop.time()
         self._workspace = workspace = Workspace.make(self._tools.work, self.attempted.run)
         phases.append(_phase("workspace", loop.time() - started))
         if self._assigned.source_digest:
             started = loop.time()
             size = await self._fill(workspace)
-            phases.append(_phase("source", loop.time() - started, size))
+            phases.append(_phase("source", loop.time() - started, size=size))
         return job, tuple(phases)
 
     async def _fill(self, workspace: Workspace) -> int:
@@ -213,7 +213,7 @@ class Attempt:
         return f"attempt {self.attempted.attempt} of {self.attempted.run} {self.attempted.job}"
 
 
-def _phase(what: str, seconds: float, size: int = 0) -> Prepared:
+def _phase(what: str, seconds: float, *, size: int = 0) -> Prepared:
     return Prepared(what=what, duration_ms=round(seconds * 1000), bytes=size)
 
 

@@ -96,7 +96,7 @@ class Environment:
         self._own = own_variables(place, assigned)
         self.carried = Carried()
 
-    def of(self, step: Step, env_file: Path, path_file: Path) -> dict[str, str]:
+    def of(self, step: Step, *, env_file: Path, path_file: Path) -> dict[str, str]:
         """The whole environment of one try of a step. Raises BadEnvironment."""
         found = {**self._weakest, **self.carried.variables, **step.variables, **self._parameters}
         for name, value in found.items():

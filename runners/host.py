@@ -247,7 +247,7 @@ class HostExecutor:
         if process.stopped:
             return Exited(stopped=True, reason=process.stop_reason)
         out, err = process.pipes
-        process.spawned = spawned = self._supervisor.spawn(process.command, out.write_fd, err.write_fd)
+        process.spawned = spawned = self._supervisor.spawn(process.command, out=out.write_fd, err=err.write_fd)
         out.close_ours()
         err.close_ours()
         spawned.ended.add_done_callback(lambda _: process.woken.set())

@@ -105,7 +105,7 @@ class Incarnation:
             return
         _remember(self._known, key, None)
         run, job, number = key
-        attempt = Attempt(Attempted(runner=self.runner, run=run, job=job, attempt=number), assigned, self._tools)
+        attempt = Attempt(Attempted(runner=self.runner, run=run, job=job, attempt=number), assigned, tools=self._tools)
         if (reason := self._cancelled.pop(key, None)) is not None:
             attempt.cancel(reason)
         self._attempts[key] = attempt

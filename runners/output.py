@@ -99,9 +99,8 @@ class Publisher:
         """Send what is only in the file, as far as there is room in flight."""
         while self._sent_bytes < self._written_bytes and self._in_flight < IN_FLIGHT_MAX and not self._closed:
             try:
-                body = _lines(
-                    self._path, self._sent_bytes, min(self._written_bytes, self._sent_bytes + 4 * MESSAGE_BYTES)
-                )
+                end = min(self._written_bytes, self._sent_bytes + 4 * MESSAGE_BYTES)
+                body = _lines(self._path, start=self._sent_bytes, end=end)
             except OSError:
                 body = b""
             if not body:
@@ -301,7 +300,7 @@ def text_of(records: list[Record], stream: Stream | None = None) -> str:
     return decoder.decode(body, final=True)
 
 
-def _lines(path: Path, start: int, end: int) -> bytes:
+def _lines(path: Path, *, start: int, end: int) -> bytes:
     """Whole lines of the file from `start`, up to `end` or a bit before."""
     with path.open("rb", buffering=0) as source:
         source.seek(start)

@@ -45,7 +45,7 @@ def pack(folder: Path, blobs: Blobs, *, progress: Callable[[str], None] = lambda
     `progress` is told, in words, how far it is when it takes long, and what is not in the snapshot and why.
     """
     tree = _git_tree(folder) or _plain_tree(folder)
-    _leave_out_state(tree, blobs, progress)
+    _leave_out_state(tree, blobs, progress=progress)
     packer = _Packer(tree, progress)
     with blobs.writer() as writer:
         packer.write(writer)
@@ -159,7 +159,7 @@ def _header(path: str, *, size: int = 0, executable: bool = False, linked: str =
     target = os.fsencode(linked)
     if len(name) <= 100 and len(target) <= 100 and name.isascii() and target.isascii() and size < 8 << 30:
         mode = b"0000755" if executable or linked else b"0000644"
-        return _ustar(name, mode, size, target)
+        return _ustar(name, mode=mode, size=size, target=target)
     info = tarfile.TarInfo(path)
     info.size = size
     info.mode = 0o755 if executable or linked else 0o644
@@ -169,7 +169,7 @@ def _header(path: str, *, size: int = 0, executable: bool = False, linked: str =
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", _FIELD)
 
 
-def _ustar(name: bytes, mode: bytes, size: int, target: bytes) -> bytes:
+def _ustar(name: bytes, *, mode: bytes, size: int, target: bytes) -> bytes:
     kind = b"2" if target else b"0"
     block = b"%b%b\x000000000\x000000000\x00%011o\x0000000000000\x00        %b%bustar\x0000" % (
         name.ljust(100, b"\0"),
@@ -182,7 +182,7 @@ def _ustar(name: bytes, mode: bytes, size: int, target: bytes) -> bytes:
     return (block[:148] + checksum + block[156:]).ljust(512, b"\0")
 
 
-def _leave_out_state(tree: _Tree, blobs: Blobs, progress: Callable[[str], None]) -> None:
+def _leave_out_state(tree: _Tree, blobs: Blobs, *, progress: Callable[[str], None]) -> None:
     """Headway's own state may lie in the tree it packs; it changes meanwhile, and the snapshot would hold itself."""
     top = os.path.realpath(tree.top)
     store = os.path.realpath(blobs.folder)
@@ -250,12 +250,12 @@ def _plain_tree(folder: Path) -> _Tree:
             next="go to the folder of your project, or run 'git init' there",
         )
     tree = _Tree(top=top, paths=[])
-    _walk(os.fspath(top), "", tree.paths)
+    _walk(os.fspath(top), tree.paths)
     return tree
 
 
-def _walk(top: str, inside: str, paths: list[str]) -> None:
-    folders = [inside]
+def _walk(top: str, paths: list[str]) -> None:
+    folders = [""]
     while folders:
         at = folders.pop()
         try:

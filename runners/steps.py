@@ -86,12 +86,12 @@ class Steps:
         for tried in range(1, step.retry_count + 2):
             if self._cancelled is not None:
                 break
-            ended = await self._try(index, step, tried)
+            ended = await self._try(index, step, tried=tried)
             if ended.final or ended.outcome is not Outcome.FAILED:
                 break
         return ended
 
-    async def _try(self, index: int, step: Step, tried: int) -> Ended:
+    async def _try(self, index: int, step: Step, *, tried: int) -> Ended:
         """One try of a step, with what is said about it."""
         loop = asyncio.get_running_loop()
         env_file = self._workspace.step / f"{index}-{tried}.env"
@@ -101,7 +101,7 @@ class Steps:
         wrong = ""
         environment: dict[str, str] = {}
         try:
-            environment = self._environment.of(step, env_file, path_file)
+            environment = self._environment.of(step, env_file=env_file, path_file=path_file)
         except BadEnvironment as error:
             wrong = str(error)
         shell = choose_shell(step.shell, environment.get("PATH", ""))

@@ -85,7 +85,7 @@ class Supervisor:
         """The supervisor's own process."""
         return self._process.pid
 
-    def spawn(self, command: Command, out: int, err: int) -> Spawned:
+    def spawn(self, command: Command, *, out: int, err: int) -> Spawned:
         """Start a command whose standard output and error go to these file descriptors."""
         spawned = Spawned(self._next())
         self._spawned[spawned.request] = spawned

@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     start = actions.add_parser(
         "start", help="be a runner, in the foreground", description="Be a runner, in the foreground, until Ctrl-C."
     )
-    start.add_argument("--name", type=_name, default="", help="its name (default: the host's)")
+    start.add_argument("--name", type=_name, default=None, help="its name (default: the host's)")
     start.add_argument("--labels", metavar="A,B", type=_labels, default=(), help="what it offers beyond its platform")
     start.add_argument("--slots", metavar="N", type=_slots, default=0, help="jobs at once (default: processors)")
     drain = actions.add_parser("drain", help="take nothing new", description="Let a runner take nothing new.")
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _start(args: argparse.Namespace) -> int:
-    from headway.runners.__main__ import main as be_runner
+    from headway.runners.__main__ import serve as be_runner
 
     words = ["--home", find_home(os.environ)]
     if args.name:
@@ -70,7 +70,8 @@ def _start(args: argparse.Namespace) -> int:
         words += ["--labels", ",".join(args.labels)]
     if args.slots:
         words += ["--slots", str(args.slots)]
-    return be_runner(words)
+    be_runner(words)
+    return 0
 
 
 def _list(client: Client, *, as_json: bool) -> int:

@@ -34,11 +34,19 @@ class Product:
         path.write_text(pipeline)
         return path
 
-    def run(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str | bytes, **more: Any) -> subprocess.CompletedProcess[str]:
         """One command to its end."""
+        return self.program(str(HEADWAY), *words, **more)
+
+    def shell(self, script: str, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        """A script to its end; its last argument is the binary."""
+        return self.program("sh", "-c", script, "sh", *words, str(HEADWAY), **more)
+
+    def program(self, *words: str | bytes, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Any program to its end, in the project and this home."""
         environ = {**self.environ, **more.pop("environ", {})}
         return subprocess.run(
-            [str(HEADWAY), *words],
+            [*words],
             cwd=more.pop("cwd", self.project),
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -66,6 +74,12 @@ class Product:
         done = self.run(*words, **more)
         assert done.returncode == 0, f"headway {' '.join(words)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def fails(self, code: int, *words: str | bytes, **more: Any) -> str:
+        """One command that must end with this code and print no data; what it said."""
+        done = self.run(*words, **more)
+        assert (done.returncode, done.stdout) == (code, ""), f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stderr
 
     def json(self, *words: str) -> Any:
         """The one JSON document a command prints."""

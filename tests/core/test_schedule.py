@@ -10,15 +10,10 @@ from headway.core.events import (
     JobAttemptFailed,
     JobCancelRequested,
     JobCompleted,
-    JobExecuting,
     JobLost,
     JobOutputStored,
-    JobPreparing,
-    JobUploading,
     RunAdmitted,
     RunnerLost,
-    StepFinished,
-    StepStarted,
 )
 from headway.core.fleet import LEASE_SECONDS
 from headway.core.states import ON_A_RUNNER, Outcome, State
@@ -329,11 +324,9 @@ def test_what_depends_on_a_failure_is_skipped_down_the_chain() -> None:
     chain = [job("a"), job("b", after=["a"]), job("c", after=["b"]), job("d", after=["c", "a"])]
     story = given(runner("a"), submitted(*chain))
     story.finishes("a", Outcome.FAILED)
-    skipped = {
-        name: JobCompleted(outcome=Outcome.SKIPPED, reason=f"{why}")
-        for name, why in (("b", "a failed"), ("d", "a failed"), ("c", "b was skipped"))
-    }
-    story.says(*(of_job(name, event, attempt=0) for name, event in skipped.items()), completed(Outcome.FAILED, jobs=4))
+    why = (("b", "a failed"), ("d", "a failed"), ("c", "b was skipped"))
+    skipped = [of_job(name, JobCompleted(outcome=Outcome.SKIPPED, reason=each), attempt=0) for name, each in why]
+    story.says(*skipped, completed(Outcome.FAILED, jobs=4))
 
 
 def test_a_job_is_skipped_while_its_other_dependencies_still_run() -> None:
@@ -377,37 +370,3 @@ def test_a_run_ends_when_the_output_of_its_lost_attempts_is_stored() -> None:
     stored = asks.StoreOutput(run=RUN, job="build", attempt=1, missing="the stream was full")
     assert story.hears(stored) == [of_job("build", JobOutputStored(missing="the stream was full"))]
     story.says(completed(Outcome.SUCCEEDED))
-
-
-def test_the_history_of_a_run_of_one_job_is_eleven_events() -> None:
-    """From admission to the seal, in this order and nothing else."""
-    story = given(runner("a"))
-    before = len(story.log.entries)
-    story.hears(submitted("build"))
-    story.decides()
-    step = StepFinished(fact=4, step=0, name="make", outcome=Outcome.SUCCEEDED, exit_code=0)
-    story.reports("build", JobPreparing(fact=1), JobExecuting(fact=2))
-    story.reports("build", StepStarted(fact=3, step=0, name="make", shell="bash"), step, JobUploading(fact=5))
-    story.ends("build")
-    assert [story.said(stored) for stored in story.log.entries[before:]] == [
-        "run.admitted",
-        "job.admitted",
-        "job.queued",
-        "job.assigned",
-        "job.preparing",
-        "job.executing",
-        "step.started",
-        "step.finished",
-        "job.uploading",
-        "job.completed",
-        "run.completed",
-    ]
-
-
-def test_nothing_is_left_of_a_run_that_is_over() -> None:
-    """No index keeps a word of it; only its name is remembered, to know an ask that comes late."""
-    story = given(runner("a"), submitted("build", job("test", after=["build"])))
-    story.ends("build")
-    story.ends("test", Outcome.FAILED)
-    assert story.leftovers() == {}
-    assert list(story.world.finished) == [RUN]

@@ -249,7 +249,18 @@ def eventful() -> History:
     history.register()
     history.register("spare-00000001", labels=("linux", "gpu"))
     history.pass_run(jobs=3)
+    _retried_run(history)
+    _lost_run(history)
+    _cancelled_run(history)
+    history.say(RunnerDrained(runner=RUNNER, reason="maintenance"), actor="user:ada")
+    history.say(RunnerResumed(runner=RUNNER), actor="user:ada")
+    history.register("third-00000002")
+    history.say(RunnerLeft(runner="third-00000002"))
+    history.admit({"build": (), "test": ("build",)}, project="other", actor="user:grace")
+    return history
 
+
+def _retried_run(history: History) -> None:
     retried = history.admit({"build": (), "test": ("build",)})
     history.queue(retried, "build")
     history.work(retried, "build", exit_code=2)
@@ -262,6 +273,8 @@ def eventful() -> History:
     history.complete(retried, "test", outcome=Outcome.FAILED)
     history.end(retried, Outcome.FAILED, jobs=2)
 
+
+def _lost_run(history: History) -> None:
     lost = history.admit({"build": (), "lint": ()}, branch="side")
     history.queue(lost, "build")
     history.work(lost, "build", runner="spare-00000001")
@@ -276,6 +289,8 @@ def eventful() -> History:
     history.say(RunResumed(), run=lost, actor="user:ada")
     history.pass_job(lost, "build", attempt=2)
 
+
+def _cancelled_run(history: History) -> None:
     cancelled = history.admit({"build": (), "test": ("build",), "ship": ("test",)})
     history.queue(cancelled, "build")
     history.work(cancelled, "build")
@@ -285,10 +300,3 @@ def eventful() -> History:
     history.drop(cancelled, "test", Outcome.CANCELLED, reason="wrong branch")
     history.drop(cancelled, "ship", Outcome.SKIPPED, reason="test was cancelled")
     history.end(cancelled, Outcome.CANCELLED, jobs=3)
-
-    history.say(RunnerDrained(runner=RUNNER, reason="maintenance"), actor="user:ada")
-    history.say(RunnerResumed(runner=RUNNER), actor="user:ada")
-    history.register("third-00000002")
-    history.say(RunnerLeft(runner="third-00000002"))
-    history.admit({"build": (), "test": ("build",)}, project="other", actor="user:grace")
-    return history

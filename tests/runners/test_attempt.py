@@ -53,7 +53,7 @@ class Bench:
     def begin(self, assigned: JobAssigned, executor: Executor) -> asyncio.Task[None]:
         """Run an attempt beside the test."""
         who = Attempted(runner="r-1", run="run-1", job="build", attempt=1)
-        self.attempt = Attempt(who, assigned, self.tools)
+        self.attempt = Attempt(who, assigned, tools=self.tools)
         return asyncio.create_task(self.attempt.run(executor, sweep=Workspace.remove))
 
     async def run(self, assigned: JobAssigned, executor: Executor) -> AttemptFinished:
@@ -274,7 +274,7 @@ async def test_a_cancellation_before_the_start_runs_nothing(bench: Bench):
     """What is cancelled while it is prepared starts no step."""
     executor = playing()
     who = Attempted(runner="r-1", run="run-1", job="build", attempt=1)
-    attempt = Attempt(who, assignment("a"), bench.tools)
+    attempt = Attempt(who, assignment("a"), tools=bench.tools)
     attempt.cancel("never mind")
     await attempt.run(executor, sweep=Workspace.remove)
     assert bench.types() == ["job.preparing", "attempt.finished"]

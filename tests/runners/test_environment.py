@@ -28,7 +28,7 @@ def test_the_nearest_wins(environment: Environment, tmp_path: Path):
     """Parameters, then the step, what was carried, the job, the system; Headway's own names are its own."""
     environment.carried.variables = {"P": "carried", "S": "carried", "C": "carried"}
     step = Step(name="s", script="", variables={"P": "step", "S": "step"})
-    found = environment.of(step, tmp_path / "env", tmp_path / "path")
+    found = environment.of(step, env_file=tmp_path / "env", path_file=tmp_path / "path")
     assert [found[name] for name in "PSCJN"] == ["parameter", "step", "carried", "job", "system"]
     own = {name: value for name, value in found.items() if name.startswith("HEADWAY")}
     assert own == {
@@ -58,7 +58,9 @@ def test_secrets_of_the_runner_stay_with_it():
 def test_what_no_process_can_have_is_refused(environment: Environment, tmp_path: Path, variables: dict[str, str]):
     """A bad name or a NUL is the step's fault, said in words."""
     with pytest.raises(BadEnvironment):
-        environment.of(Step(name="s", script="", variables=variables), tmp_path / "env", tmp_path / "path")
+        environment.of(
+            Step(name="s", script="", variables=variables), env_file=tmp_path / "env", path_file=tmp_path / "path"
+        )
 
 
 def test_steps_hand_on_variables_and_paths(environment: Environment, tmp_path: Path):
@@ -66,7 +68,7 @@ def test_steps_hand_on_variables_and_paths(environment: Environment, tmp_path: P
     (tmp_path / "env").write_text("A=1\n\nB<<END\ntwo\nlines=x\nEND\nC=a=b<<c\n")
     (tmp_path / "path").write_text("/one\n/two\n")
     environment.carry(tmp_path / "env", tmp_path / "path")
-    found = environment.of(Step(name="s", script=""), tmp_path / "none", tmp_path / "none")
+    found = environment.of(Step(name="s", script=""), env_file=tmp_path / "none", path_file=tmp_path / "none")
     assert (found["A"], found["B"], found["C"]) == ("1", "two\nlines=x", "a=b<<c")
     assert found["PATH"] == "/two:/one:/bin"
 

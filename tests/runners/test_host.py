@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from executor_contract import ExecutorContract
-from waiting import alive, wait_for, wait_until, with_argument
+from waiting import alive, until, wait_until, with_argument
 
 from headway.runners.executor import Chunk, Command, ExecutorBroken, Exited
 from headway.runners.host import HostExecutor
@@ -113,7 +113,7 @@ class TestHostExecutor(ExecutorContract):
         text = f"(trap '' TERM; sleep {word}) & sleep {word}"
         _, exited = await self.seen(self.script(text, timeout_seconds=0.2))
         assert exited.stopped
-        await wait_for(lambda: not with_argument(word))
+        await until(lambda: not with_argument(word))
 
     async def test_a_stopped_group_hears_the_end(self):
         """A job that stopped itself is continued to be ended."""
@@ -125,7 +125,7 @@ class TestHostExecutor(ExecutorContract):
         word = f"{secrets.randbelow(10**8) + 10**8}"
         _, exited = await self.seen(self.script(f"setsid sh -c 'sleep {word} & exit' ; true"))
         assert exited.exit_code == 0
-        await wait_for(lambda: with_argument(word))
+        await until(lambda: with_argument(word))
         await self.seen(self.script("true"))
         assert with_argument(word)
         await self.executor.clear()
@@ -172,10 +172,10 @@ class TestHostExecutor(ExecutorContract):
         """What an earlier command left running is found by its marker."""
         word = f"{secrets.randbelow(10**8) + 10**8}"
         await self.seen(self.script(f"setsid sleep {word} > /dev/null 2>&1 &"))
-        await wait_for(lambda: with_argument(word))
+        await until(lambda: with_argument(word))
         killed = self.executor.supervisor_pid
         os.kill(killed, signal.SIGKILL)
-        await wait_for(lambda: not alive(killed))
+        await until(lambda: not alive(killed))
         await self.executor.clear()
         assert not with_argument(word)
         _, exited = await self.seen(self.script("exit 5"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from memory_link import YES, MemoryLink, assignment
-from waiting import wait_for
+from waiting import until
 
 from headway.core.asks import Answer, RenewRunner, Report, RunnerAsk
 from headway.core.blobs import Blobs
@@ -128,7 +128,7 @@ async def test_slots_work_beside_each_other(tmp_path: Path):
 async def test_a_cancellation_reaches_its_attempt(runner: Runner):
     """What runs is ended in good order, and only that."""
     runner.link.deliver(assignment("wait"))
-    await wait_for(lambda: runner.commands)
+    await until(lambda: runner.commands)
     runner.link.deliver(JobCancelRequested(runner="r-1", reason="enough"), attempt=7)
     runner.link.deliver(JobCancelRequested(runner="r-1", reason="not needed"))
     finished = await runner.link.finished()
@@ -146,7 +146,7 @@ async def test_a_cancellation_may_come_before_its_assignment(runner: Runner):
 async def test_a_lost_attempt_is_killed_and_says_no_more(runner: Runner):
     """After job.lost the slot is free for others, and nothing more is reported of it."""
     runner.link.deliver(assignment("hang"))
-    await wait_for(lambda: runner.commands)
+    await until(lambda: runner.commands)
     await runner.link.until(lambda: len(runner.link.facts()) == 3)
     runner.link.deliver(JobLost(runner="r-1", reason="silent"))
     runner.link.deliver(assignment("quick"), attempt=2)
@@ -194,7 +194,7 @@ async def test_stopping_lets_work_finish(tmp_path: Path):
     """What finishes within the grace is reported; what is assigned meanwhile is not begun."""
     runner = Runner(tmp_path)
     runner.link.deliver(assignment("wait"))
-    await wait_for(lambda: runner.commands)
+    await until(lambda: runner.commands)
     runner.stopping.set()
     runner.link.deliver(assignment("quick"), job="late")
     runner.link.deliver(JobCancelRequested(runner="r-1", reason="so that it ends"))
@@ -209,7 +209,7 @@ async def test_stopping_does_not_wait_for_ever(tmp_path: Path):
     """What does not finish within the grace is killed and left to be given to others."""
     runner = Runner(tmp_path)
     runner.link.deliver(assignment("hang"))
-    await wait_for(lambda: runner.commands)
+    await until(lambda: runner.commands)
     runner.stopping.set()
     async with asyncio.timeout(10):
         assert await runner.serving == ""

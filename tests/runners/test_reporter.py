@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from memory_link import YES, MemoryLink
-from waiting import wait_for
+from waiting import until
 
 from headway.core.asks import Answer, AttemptFinished, Report, RunnerAsk
 from headway.core.clock import ManualClock
@@ -80,7 +80,7 @@ async def test_no_answer_means_the_same_again(made: Made):
     """An unanswered report is repeated, unchanged, and kept on disk until there is an answer."""
     made.link.answer = lambda ask: None
     made.say()
-    await wait_for(lambda: made.spool.path.exists() and unanswered(made.spool.path))
+    await until(lambda: made.spool.path.exists() and unanswered(made.spool.path))
     await made.link.until(lambda: len(made.link.asked) >= 2)
     assert len({id(ask) for ask in made.link.asked}) == 1
     made.link.answer = lambda ask: YES

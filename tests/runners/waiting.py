@@ -17,7 +17,7 @@ def wait_until(true: Callable[[], object], *, seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
-async def wait_for(true: Callable[[], object], *, seconds: float = 10.0) -> None:
+async def until(true: Callable[[], object], *, seconds: float = 10.0) -> None:
     """The same, while other tasks go on."""
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110  # nothing sends an event when another process ends
