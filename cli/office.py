@@ -46,6 +46,7 @@ class Office:
         self.on_lost: Keeper | None = None
         self.on_stuck: Callable[[Exception], None] | None = None
         self.trouble = ""
+        self.alone = False
         self._wire = wire
         self._log = log
         self._blobs = blobs
@@ -68,7 +69,7 @@ class Office:
 
     async def run(self) -> None:
         """Take the baton, coordinate until it is lost, again; until cancelled."""
-        baton = Baton(self._wire)
+        baton = Baton(self._wire, alone=self.alone)
         try:
             while True:
                 await baton.acquire()

@@ -114,6 +114,7 @@ async def _watch(plane: Plane, control: Control, *, detached: bool) -> None:
     """Everything that goes on while the service is up; returns when it is to stop. Raises what cannot be mended."""
     keeper = OutputKeeper(plane.office, plane.outputs, plane.blobs)
     plane.office.on_lost = keeper
+    plane.office.alone = plane.server is not None and plane.server.owned
     plane.follower.listen(plane.office.departed)
     parts = [
         asyncio.create_task(plane.office.run(), name="coordinator"),

@@ -26,6 +26,7 @@ from headway.core.streams import (
     PubAck,
     StreamRefused,
     answer_in,
+    delete_consumer,
     ensure_consumer,
     ensure_stream,
     get_entry,
@@ -44,10 +45,22 @@ logger = logging.getLogger("headway.baton")
 
 
 class Baton:
-    """This process's hold on the baton, or its wait for it."""
+    """This process's hold on the baton, or its wait for it.
 
-    def __init__(self, wire: Wire, *, hold_seconds: float = HOLD_SECONDS, renew_seconds: float = RENEW_SECONDS) -> None:
+    `alone` says that nobody else can want it, because the server is this process's own: then a hold that is still
+    there is that of a process that died, and is not waited for.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        alone: bool = False,
+        hold_seconds: float = HOLD_SECONDS,
+        renew_seconds: float = RENEW_SECONDS,
+    ) -> None:
         self._wire = wire
+        self._alone = alone
         self._hold_seconds = hold_seconds
         self._renew_seconds = renew_seconds
         self._name = secrets.token_hex(16).encode()
@@ -68,6 +81,8 @@ class Baton:
         while True:
             await self._wire.wait_connected()
             try:
+                if self._alone:
+                    await delete_consumer(self._wire, BATON_STREAM, CONSUMER)
                 await self._prepare()
                 message = await self._take()
                 self._sure = asyncio.get_running_loop().time()

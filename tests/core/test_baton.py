@@ -87,6 +87,19 @@ async def test_after_a_kill_of_the_server_one_holds_it(tmp_path: Path) -> None:
         await b.release()
 
 
+async def test_who_is_alone_does_not_wait_for_the_dead(tmp_path: Path) -> None:
+    """The process that owns the server takes the baton at once, whatever hold a killed one has left."""
+    async with nats_server(tmp_path) as server, wired(server.endpoint) as one, wired(server.endpoint) as two:
+        dead = Baton(one, hold_seconds=60.0)
+        await dead.acquire()
+        living = Baton(two, alone=True)
+        async with asyncio.timeout(5):
+            await living.acquire()
+        assert living.held
+        await living.release()
+        await dead.release()
+
+
 async def test_a_holder_notices_that_another_has_it(tmp_path: Path) -> None:
     """When the server hands the baton out a second time, the first holder soon knows."""
     async with nats_server(tmp_path) as server, wired(server.endpoint) as one, wired(server.endpoint) as two:

@@ -11,7 +11,6 @@ from headway.core.events import (
     FleetResumed,
     JobCancelRequested,
     JobOutputStored,
-    RunAdmitted,
     RunCancelRequested,
     RunnerDrained,
     RunnerLeft,
@@ -24,7 +23,7 @@ from headway.core.hearing import ASK_BYTES_MAX, WORDS_MAX
 from headway.core.plan import Job, Plan, Step
 from headway.core.planning import problems
 from headway.core.states import Outcome, State
-from tests.core.story import RUN, Given, Story, given, job, life, of_fleet, of_job, of_run, runner, submitted
+from tests.core.story import RUN, Given, given, job, life, of_fleet, of_job, of_run, runner, submitted
 
 A, B = life("a"), life("b")
 
@@ -315,12 +314,3 @@ def test_output_is_stored_once_and_only_for_lost_attempts() -> None:
 def test_numbers_that_no_store_can_hold_are_refused() -> None:
     """What a runner counts ends in tables of 64 bits; a process id beyond them is a lie."""
     given().refuses(msgspec.structs.replace(runner("a"), pid=10**30), code="usage")
-
-
-def test_the_actor_is_who_was_heard_and_not_what_was_said() -> None:
-    """The envelope names who asked."""
-    story = Story()
-    story.hears(submitted("build"), actor="user:eve")
-    assert isinstance(story.run(), object)
-    assert b'"actor":"user:eve"' in story.log.entries[0].body
-    assert RunAdmitted.__struct_config__.tag == "run.admitted"
