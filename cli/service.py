@@ -42,6 +42,8 @@ from headway.projections.follower import Follower
 from headway.projections.store import Store
 
 IDLE_LOOK_SECONDS: Final = 1.0
+SWITCH_SECONDS: Final = 0.0002
+"""How long a busy event loop may keep the tables' threads from running; Python's own 5 ms let them starve."""
 
 logger = logging.getLogger("headway.service")
 
@@ -53,6 +55,7 @@ class AlreadyRunning(UnavailableError):
 def main(*, detached: bool = False) -> int:
     """Run the service of this environment's home until it is stopped; the exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+    sys.setswitchinterval(SWITCH_SECONDS)
     home = Path(find_home(os.environ))
     try:
         with _home_lock(home):

@@ -37,6 +37,7 @@ from headway.projections.records import (
 )
 from headway.projections.tables import AttemptRow, JobRow, RunnerRow, RunRow, StepRow, columns_of
 
+END_LEAST: Final = 6
 CANDIDATES_MAX: Final = 5
 UNFINISHED: Final = "status in ('pending', 'running', 'paused')"
 _WAITS: Final = "j.status in ('pending', 'retry')"
@@ -193,20 +194,23 @@ async def coordinator(db: aiosqlite.Connection) -> CoordinatorRecord | None:
     )
 
 
-async def resolve(db: aiosqlite.Connection, prefix: str) -> str:
-    """The one run whose id begins so. Raises NotFoundError when there is none, or more than one."""
-    wanted = prefix.strip().lower()
+async def resolve(db: aiosqlite.Connection, name: str) -> str:
+    """The one run whose id begins so, or ends so with at least six characters. Raises NotFoundError."""
+    wanted = name.strip().lower()
     if not wanted or set(wanted) - set("0123456789abcdef-"):
-        raise _no_such_run(prefix)
+        raise _no_such_run(name)
     sql = "select run, pipeline, project from runs where run >= ? and run < ? order by run desc limit ?"
     found = await _rows(db, sql, wanted, wanted + "g", CANDIDATES_MAX + 1)
+    if not found and len(wanted) >= END_LEAST:
+        sql = "select run, pipeline, project from runs where substr(run, -6) = ? and run like ? limit ?"
+        found = await _rows(db, sql, wanted[-END_LEAST:], "%" + wanted, CANDIDATES_MAX + 1)
     if not found:
-        raise _no_such_run(prefix)
+        raise _no_such_run(name)
     if len(found) > 1:
         named = [f"{run} ({pipeline} of {project})" for run, pipeline, project in found[:CANDIDATES_MAX]]
         more = " and others" if len(found) > CANDIDATES_MAX else ""
         raise NotFoundError(
-            f"more than one run begins with {wanted}", next=f"give more of its id: {', '.join(named)}{more}"
+            f"more than one run begins or ends with {wanted}", next=f"give more of its id: {', '.join(named)}{more}"
         )
     return str(found[0][0])
 
@@ -244,7 +248,7 @@ def _one_of(word: str, kind: type[Status], what: str, *more: str) -> None:
 
 
 def _no_such_run(run: str) -> NotFoundError:
-    return NotFoundError(f"no run has the id {run!r} or begins with it", next="'headway runs' lists what there is")
+    return NotFoundError(f"no run's id is {run!r}, or begins or ends so", next="'headway runs' lists what there is")
 
 
 async def _rows(db: aiosqlite.Connection, sql: str, *parameters: object) -> list[tuple[Any, ...]]:

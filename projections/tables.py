@@ -106,6 +106,7 @@ create index events_of_run on events (run);
 create index runs_by_status on runs (status);
 create index runs_by_pipeline on runs (pipeline);
 create index runs_by_project on runs (project);
+create index runs_by_end on runs (substr(run, -6));
 create index runs_by_admitted on runs (admitted);
 create index jobs_by_status on jobs (status, seq);
 create index jobs_by_seq on jobs (seq);

@@ -208,10 +208,10 @@ def test_a_run_that_is_not_there_or_is_two_is_not_found(product: Product) -> Non
     assert len(common) >= 6, "ids begin with the time"
     assert (
         product.fails(4, "show", "nothing")
-        == "error: no run has the id 'nothing' or begins with it; 'headway runs' lists what there is\n"
+        == "error: no run's id is 'nothing', or begins or ends so; 'headway runs' lists what there is\n"
     )
     found = json.loads(product.run("show", common, "--json").stdout)["error"]
-    assert (found["code"], found["message"]) == ("not_found", f"more than one run begins with {common}")
+    assert (found["code"], found["message"]) == ("not_found", f"more than one run begins or ends with {common}")
     assert first in found["next"]
     assert second in found["next"]
     for run in (first, second):
