@@ -288,6 +288,8 @@ class Story:
             lines.append(line_of(envelope))
         assert worlds.state(self._folded) == worlds.state(self.world), "the log folded anew gives another world"
         worlds.check(self.world)
+        for one in self.world.fleet.runners.values():
+            assert len(one.held) <= one.slots, f"{one.runner} has more than its slots"
         return lines
 
 

@@ -297,11 +297,12 @@ def test_any_history_folds_and_only_moves_of_the_table_happen(said: list[tuple[A
 
 
 @ANY
-@given(some.lists(FACTS, max_size=80))
-def test_after_any_history_the_coordinator_finds_its_way(said: list[Fact]) -> None:
+@given(some.integers(1, 3), some.lists(FACTS, max_size=80))
+def test_after_any_history_the_coordinator_finds_its_way(jobs: int, said: list[Fact]) -> None:
     """Whatever the log holds, deciding does not raise, comes to an end, and the indexes agree with the state."""
     desk = Desk("c1")
-    for fact in [Fact(event=ADMITTED, id="", actor="t", run=run) for run in RUNS] + said:
+    admitted = msgspec.structs.replace(ADMITTED, jobs=jobs)
+    for fact in [*(Fact(event=admitted, id="", actor="t", run=run) for run in RUNS), *said]:
         desk.write([fact], at=0)
         for run, _ in desk.plans_missing():
             desk.world.give_plan(run, Plan(name="ci", jobs=tuple(Job(name=name) for name in JOBS)))

@@ -66,7 +66,6 @@ def check(world: World) -> None:
             if job.runner == runner.runner
         }
         assert runner.held == held
-        assert len(held) <= runner.slots
 
 
 def empty(world: World) -> dict[str, Any]:
