@@ -8,7 +8,9 @@ the last event is acknowledged and the rows are written.
 
 No product: no leases, retries, output, workspaces, validation, second try or recovery. It shares no code with Headway.
 
-    python -m bench.ceiling [--jobs N] [--slots N] [--sync always|default] [--chain]     prints one JSON object
+    python -m bench.ceiling [--jobs N] [--slots N] [--sync always|default] [--events 11|9] [--chain]
+
+prints one JSON object.
 """
 
 from __future__ import annotations
@@ -72,6 +74,21 @@ class Ask(msgspec.Struct):
     ended: bool
 
 
+class Shape(msgspec.Struct, kw_only=True):
+    """What is to be run. With 9 events a job, those of its run are left out, as if all jobs were one run's."""
+
+    jobs: int
+    slots: int
+    events: int = len(KINDS)
+    chain: bool = False
+
+    @property
+    def last_kind(self) -> str:
+        """What a job's history ends with."""
+        return KINDS[-1] if self.events == len(KINDS) else "job.completed"
+
+
+Then = Callable[[], None]
 encode = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(Event).decode
 decode_ask = msgspec.json.Decoder(Ask).decode
@@ -119,8 +136,8 @@ class Writer:
     def __init__(self, client: Client) -> None:
         self.last = 0
         self._client = client
-        self._outbox: deque[tuple[str, Event, Callable[[], None] | None]] = deque()
-        self._in_flight: deque[tuple[int, Callable[[], None] | None]] = deque()
+        self._outbox: deque[tuple[str, Event, tuple[Then, ...]]] = deque()
+        self._in_flight: deque[tuple[int, tuple[Then, ...]]] = deque()
         self._inbox = client.new_inbox()
         self._work = asyncio.Event()
 
@@ -136,7 +153,7 @@ class Writer:
                 await self._client.publish(subject, encode(event), self._inbox, headers)
             self._work.clear()
 
-    def append(self, event: Event, then: Callable[[], None] | None = None) -> None:
+    def append(self, event: Event, then: tuple[Then, ...] = ()) -> None:
         to = f"to.{RUNNER}" if event.kind == "job.assigned" else "ev"
         self._outbox.append((f"ceiling.run.p.{event.run}.{to}", event, then))
         self._work.set()
@@ -145,16 +162,17 @@ class Writer:
         answer = json.loads(message.data)
         expected, then = self._in_flight.popleft()
         assert answer.get("seq") == expected, f"{answer} instead of {expected}"
-        if then is not None:
-            then()
+        for one in then:
+            one()
         self._work.set()
 
 
 class Projector:
     """Reads everything back, folds it and writes rows. `seen` is how many events of each job there were, in order."""
 
-    def __init__(self, client: Client, path: Path) -> None:
+    def __init__(self, client: Client, path: Path, shape: Shape) -> None:
         self.position = 0
+        self._before = 0 if shape.events == len(KINDS) else 1
         self.seen: dict[int, int] = {}
         self.started: list[int] = []
         self._pulls = Pulls(client, "reader", BATCH)
@@ -178,7 +196,7 @@ class Projector:
             event = decode_event(message.data)
             seq = int(message.reply.rsplit(".", 4)[1])
             place = PLACE[event.kind]
-            assert place == self.seen.get(event.job, 0) + 1, f"{event.kind} of {event.job} is out of order"
+            assert place == self.seen.get(event.job, self._before) + 1, f"{event.kind} of {event.job} is out of order"
             self.seen[event.job] = place
             if event.kind == "step.started":
                 self.started.append(event.at)
@@ -197,10 +215,10 @@ class Projector:
 class Controller:
     """Decides: what is ready is queued, what is queued is assigned while a slot is free, what ended is completed."""
 
-    def __init__(self, client: Client, slots: int, *, chain: bool) -> None:
+    def __init__(self, client: Client, shape: Shape) -> None:
         self.writer = Writer(client)
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._client, self._slots, self._chain = client, slots, chain
+        self._client, self._shape, self._slots = client, shape, shape.slots
         self._queued: deque[int] = deque()
         self._left = 0
         self._last = 0
@@ -210,9 +228,10 @@ class Controller:
         self.finished = asyncio.get_running_loop().create_future()
         self._left, self._last = count, first + count - 1
         for job in range(first, first + count):
-            self._say("run.admitted", job)
+            if self._shape.events == len(KINDS):
+                self._say("run.admitted", job)
             self._say("job.admitted", job)
-            if not self._chain or job == first:
+            if not self._shape.chain or job == first:
                 self._queue(job)
         self._assign()
 
@@ -227,15 +246,19 @@ class Controller:
         if not ask.ended:
             for kind in FIRST_FACTS[:-1]:
                 self._say(kind, ask.job, actor=RUNNER, at=ask.at)
-            self._say(FIRST_FACTS[-1], ask.job, actor=RUNNER, at=ask.at, then=answer)
+            self._say(FIRST_FACTS[-1], ask.job, actor=RUNNER, at=ask.at, then=(answer,))
             return
         for kind in LAST_FACTS:
             self._say(kind, ask.job, actor=RUNNER, at=ask.at)
-        self._say("job.completed", ask.job, then=answer)
         self._left -= 1
-        self._say("run.completed", ask.job, then=self._all_done if not self._left else None)
+        done = () if self._left else (self._all_done,)
+        if self._shape.events == len(KINDS):
+            self._say("job.completed", ask.job, then=(answer,))
+            self._say("run.completed", ask.job, then=done)
+        else:
+            self._say("job.completed", ask.job, then=(answer, *done))
         self._slots += 1
-        if self._chain and ask.job < self._last:
+        if self._shape.chain and ask.job < self._last:
             self._queue(ask.job + 1)
         self._assign()
 
@@ -252,7 +275,7 @@ class Controller:
             self._say("job.assigned", self._queued.popleft())
 
     def _say(
-        self, kind: str, job: int, *, actor: str = "coordinator", at: int = 0, then: Callable[[], None] | None = None
+        self, kind: str, job: int, *, actor: str = "coordinator", at: int = 0, then: tuple[Then, ...] = ()
     ) -> None:
         run = f"0190a000-0000-7000-8000-{job:012d}"
         place = PLACE[kind]
@@ -291,7 +314,7 @@ async def runner(url: str) -> None:
             task.add_done_callback(tasks.discard)
 
 
-async def measure(url: str, jobs: int, slots: int, *, chain: bool) -> dict[str, Any]:
+async def measure(url: str, shape: Shape) -> dict[str, Any]:
     """Run the loop against a server: a few jobs to warm up, then the ones that count."""
     client = await nats.connect(url)
     manager = client.jetstream()
@@ -302,11 +325,11 @@ async def measure(url: str, jobs: int, slots: int, *, chain: bool) -> dict[str, 
         STREAM, ConsumerConfig(name=RUNNER, durable_name=RUNNER, filter_subject=filters, ack_policy="explicit")
     )
     ready = await client.subscribe("ceiling.ask.ready")
-    controller = Controller(client, slots, chain=chain)
+    controller = Controller(client, shape)
     await client.subscribe("ceiling.ask.job", cb=controller.hear)
     child = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.ceiling", "--runner", url)
     with tempfile.TemporaryDirectory(prefix="headway-bench-ceiling-") as folder:
-        projector = Projector(client, Path(folder) / "rows.db")
+        projector = Projector(client, Path(folder) / "rows.db", shape)
         moved = asyncio.Event()
         parts = [
             asyncio.ensure_future(controller.writer.run()),
@@ -325,10 +348,10 @@ async def measure(url: str, jobs: int, slots: int, *, chain: bool) -> dict[str, 
 
         try:
             await (await ready.next_msg(timeout=30)).respond(b"")
-            warm = 2 * slots
+            warm = 2 * shape.slots
             await go(0, warm)
             projector.started.clear()
-            seconds = await go(warm, jobs)
+            seconds = await go(warm, shape.jobs)
             held = (await manager.stream_info(STREAM)).state.messages
         finally:
             child.terminate()
@@ -336,10 +359,11 @@ async def measure(url: str, jobs: int, slots: int, *, chain: bool) -> dict[str, 
             for part in parts:
                 part.cancel()
             await client.close()
-    assert held == len(KINDS) * (jobs + warm), f"{held} events instead of {len(KINDS)} for each of {jobs + warm} jobs"
-    assert all(seen == len(KINDS) for seen in projector.seen.values()), "every job has its whole history"
-    hops = [(b - a) / 1000 for a, b in pairwise(projector.started)] if chain else []
-    return {"jobs_per_second": jobs / seconds, "seconds": seconds, "hops_ms": hops, "events": held}
+    expected = shape.events * (shape.jobs + warm)
+    assert held == expected, f"{held} events instead of {shape.events} for each of {shape.jobs + warm} jobs"
+    assert all(seen == PLACE[shape.last_kind] for seen in projector.seen.values()), "every job has its whole history"
+    hops = [(b - a) / 1000 for a, b in pairwise(projector.started)] if shape.chain else []
+    return {"jobs_per_second": shape.jobs / seconds, "seconds": seconds, "hops_ms": hops, "events": held}
 
 
 def main() -> None:
@@ -348,14 +372,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--sync", choices=SYNC_MODES, default="always")
+    parser.add_argument("--events", type=int, choices=(11, 9), default=11, help="9: without the two of the run")
     parser.add_argument("--chain", action="store_true", help="each job waits for the one before")
     parser.add_argument("--runner", metavar="URL", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.runner:
         asyncio.run(runner(options.runner))
         return
+    shape = Shape(jobs=options.jobs, slots=options.slots, events=options.events, chain=options.chain)
     with PlainServer(options.sync) as server:
-        found = asyncio.run(measure(server.url, options.jobs, options.slots, chain=options.chain))
+        found = asyncio.run(measure(server.url, shape))
     if found["hops_ms"]:
         found |= {"hop_p50_ms": percentile(found["hops_ms"], 50), "hop_p99_ms": percentile(found["hops_ms"], 99)}
     print(json.dumps(found))

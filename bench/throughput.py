@@ -24,9 +24,10 @@ ROOT = Path(__file__).parents[1]
 SPAWNS = 200
 
 
-def ceiling(jobs: int, slots: int, sync: str) -> float:
+def ceiling(jobs: int, slots: int, sync: str, *, events: int = 11) -> float:
     """Jobs a second of the bare loop, in processes of its own."""
-    return float(_ceiling("--jobs", str(jobs), "--slots", str(slots), "--sync", sync)["jobs_per_second"])
+    words = ("--jobs", str(jobs), "--slots", str(slots), "--sync", sync, "--events", str(events))
+    return float(_ceiling(*words)["jobs_per_second"])
 
 
 def ceiling_hops(jobs: int, sync: str) -> list[float]:
@@ -44,18 +45,25 @@ def product(headway: Headway, jobs: int) -> float:
 def measure(*, quick: bool) -> list[Row]:
     """All rows of throughput."""
     jobs, rounds = (200, 1) if quick else (1000, 3)
-    rows = _spawns()
-    two_slots = 0.0
-    for slots in (2,) if quick else (2, 8, 16):
+    rows, two_slots = _two_slots(jobs, rounds, growth=not quick)
+    for slots in () if quick else (8, 16):
         with Headway(slots=slots) as headway:
             bare, ours = in_turn_cold(rounds, partial(ceiling, jobs, slots, "always"), partial(product, headway, jobs))
-            rows.append(_against_ceiling(jobs, slots, bare, ours))
-            if slots == 2:
-                two_slots = median(ours)
-                rows += [] if quick else [_growth(headway, rounds)]
-            else:
-                rows.append(_against_two(slots, two_slots, ours))
-    return rows + without_fsync(jobs, rounds)
+        rows += [_against_ceiling(jobs, slots, bare, ours), _against_two(slots, two_slots, ours)]
+    return [*_spawns(), *rows, *without_fsync(jobs, rounds)]
+
+
+def _two_slots(jobs: int, rounds: int, *, growth: bool) -> tuple[list[Row], float]:
+    """The rows of two slots, and how many jobs a second those are."""
+    with Headway(slots=2) as headway:
+        bare, lean, ours = in_turn_cold(
+            rounds,
+            partial(ceiling, jobs, 2, "always"),
+            partial(ceiling, jobs, 2, "always", events=EVENTS_A_JOB),
+            partial(product, headway, jobs),
+        )
+        rows = [_against_ceiling(jobs, 2, bare, ours), _against_lean(jobs, 2, lean, ours)]
+        return rows + ([_growth(headway, rounds)] if growth else []), median(ours)
 
 
 def without_fsync(jobs: int, rounds: int) -> list[Row]:
@@ -106,6 +114,15 @@ def _against_ceiling(jobs: int, slots: int, bare: list[float], ours: list[float]
         ratio=median(ours) / median(bare),
         floor=0.25 if slots == 2 else None,
         target=0.5 if slots <= 8 else None,
+    )
+
+
+def _against_lean(jobs: int, slots: int, lean: list[float], ours: list[float]) -> Row:
+    return Row(
+        what=f"the same, against a ceiling with as many events, {slots} slots, N={jobs}",
+        yardstick=f"ceiling {span(lean)}, {EVENTS_A_JOB} events a job",
+        measured=f"{span(ours)}",
+        ratio=median(ours) / median(lean),
     )
 
 

@@ -78,6 +78,8 @@ def writer_of(shared: Staging) -> type[sqlite3.Connection]:
     """The kind of connection that writes what is staged there."""
 
     class Bound(Writer):
+        """A writer of this one store."""
+
         staging = shared
 
     return Bound

@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_one_is_refused(product: Product) -> None:
         "folder.yml": "error: folder.yml is a folder; name a pipeline file\n",
         "large.yml": f"error: {large} is larger than 16 MiB, the most a pipeline file may be; check that it is the"
         " right file\n",
-        "pipe.yml": f"error: {pipe} is not a regular file; name a file\n",
+        "pipe.yml": f"error: {pipe} is not an ordinary file; name an ordinary file as the pipeline file\n",
     }
     assert {name: product.fails(2, "run", name) for name in said} == said
 
@@ -152,8 +152,8 @@ def test_without_a_pipeline_the_way_to_one_is_named(product: Product, tmp_path: 
         (["--frob"], f"there is no option '--frob'; {HELP}"),
         (["run", "--frob"], "unrecognized arguments: --frob; see 'headway run --help'"),
         (["show"], "the following arguments are required: RUN; see 'headway show --help'"),
-        (["wait", "@", "--timeout", "soon"], "argument --timeout: 'soon' is not a length of time, such as 90s, 10m or 2h"),
-        (["tail", "--from", "-1"], "argument --from: expected one argument"),
+        (["wait", "@", "--timeout", "soon"], "argument --timeout: 'soon' is not a length of time such as 30s, 10m or 2h"),
+        (["tail", "--from", "-1"], "argument --from: '-1' is not a whole number"),
         (["logs", "@", "--grep", "("], "argument --grep: '(' is not a regular expression: missing )"),
         (["jobs", "--state", "x"], "argument --state: invalid choice: 'x' (choose from 'admitted',"),
         (["run", "-p", "name"], "the parameter 'name' is not of the form NAME=VALUE; write -p NAME=VALUE"),
@@ -185,11 +185,11 @@ def test_a_job_that_is_not_there_is_said_with_those_that_are(product: Product) -
         product.fails(4, "logs", run, "build", "--attempt", "7")
         == "error: job build has no attempt 7; see 'headway show' for its attempts\n"
     )
-    product.ok("pause")
-    waiting = product.submit("--project", "jobs")
-    assert product.fails(4, "cancel", waiting, "x") == f"error: run {waiting} has no job 'x'; its jobs are: build\n"
+    product.write("jobs:\n  build: {runs_on: [nowhere], steps: [make]}\n", name="waits.yml")
+    waiting = product.submit("waits.yml", "--project", "jobs")
+    words = f"error: run {waiting} has no job \\x1b[31mx; see 'headway show' for its jobs\n"
+    assert product.fails(4, "cancel", waiting, "\x1b[31mx") == words
     product.ok("cancel", waiting)
-    product.ok("resume")
 
 
 def test_what_is_over_cannot_be_ended(product: Product) -> None:
@@ -218,7 +218,7 @@ def test_a_run_that_is_not_there_or_is_two_is_not_found(product: Product) -> Non
         assert product.json("show", run[: len(common) + 1])["run"]["run"] == run
         assert product.json("show", run[-10:])["run"]["run"] == run
     for words in (["logs"], ["cancel"], ["wait"], ["tail"], ["pause"], ["watch"]):
-        assert product.fails(4, *words, "nothing").startswith("error: no run has the id 'nothing'")
+        assert product.fails(4, *words, "nothing").startswith("error: no run's id is 'nothing'")
 
 
 def test_a_project_without_runs_has_no_latest(product: Product, tmp_path: Path) -> None:

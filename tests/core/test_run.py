@@ -264,32 +264,39 @@ FLEET_EVENTS: some.SearchStrategy[AnyEvent] = some.one_of(
     some.sampled_from([FleetPaused(), FleetResumed()]),
 )
 runs = some.sampled_from(RUNS)
+PRESENT, NEXT = 100, 101
+attempts = some.sampled_from([0, 1, 2, PRESENT, PRESENT, PRESENT, PRESENT, NEXT, NEXT])
 FACTS = some.one_of(
-    some.builds(
-        Fact, event=JOB_EVENTS, id=some.just(""), actor=some.just("t"), run=runs, job=names, attempt=some.integers(0, 3)
-    ),
+    some.builds(Fact, event=JOB_EVENTS, id=some.just(""), actor=some.just("t"), run=runs, job=names, attempt=attempts),
     some.builds(Fact, event=RUN_EVENTS, id=some.just(""), actor=some.just("t"), run=runs),
     some.builds(Fact, event=FLEET_EVENTS, id=some.just(""), actor=some.just("t")),
 )
+
+
+def meant(run: Run | None, job: str, attempt: int) -> int:
+    """The attempt that is meant: mostly one that may make sense, so that a walk gets somewhere."""
+    present = run.jobs[job].attempt if run is not None and job in run.jobs else 0
+    return {PRESENT: present, NEXT: present + 1}.get(attempt, attempt)
+
+
 ANY = settings(
     max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
 
 @ANY
-@given(some.lists(some.tuples(JOB_EVENTS, names, some.integers(0, 3)), max_size=60))
+@given(some.lists(some.tuples(JOB_EVENTS, names, attempts), min_size=30, max_size=60))
 def test_any_history_folds_and_only_moves_of_the_table_happen(said: list[tuple[AnyEvent, str, int]]) -> None:
     """Whatever is said, nothing raises, states follow the table, attempts only grow, and an outcome is for ever."""
     history = History()
     for event, job, attempt in said:
-        before = {name: msgspec.structs.astuple(one)[:] for name, one in history.run.jobs.items()}
         states = {name: (one.state, one.attempt, one.outcome) for name, one in history.run.jobs.items()}
-        history.say(event, job, attempt)
+        history.say(event, job, meant(history.run, job, attempt))
         for name, (state, tried, outcome) in states.items():
             one = history.run.jobs[name]
             assert one.state is state or one.state in MOVES[state], f"{state} -> {one.state} by {event}"
             assert one.attempt in (tried, tried + 1)
-            assert outcome is None or msgspec.structs.astuple(one) == before[name] or isinstance(event, JobOutputStored)
+            assert outcome is None or (one.state, one.attempt, one.outcome) == (state, tried, outcome)
             assert bool(one.runner) <= (one.state in ON_A_RUNNER), "only an attempt that is on a runner is held by one"
             assert (one.state is State.COMPLETED) == (one.outcome is not None)
     assert history.run.open_jobs == sum(one.outcome is None for one in history.run.jobs.values())
@@ -297,13 +304,14 @@ def test_any_history_folds_and_only_moves_of_the_table_happen(said: list[tuple[A
 
 
 @ANY
-@given(some.integers(1, 3), some.lists(FACTS, max_size=80))
+@given(some.integers(1, 3), some.lists(FACTS, min_size=40, max_size=80))
 def test_after_any_history_the_coordinator_finds_its_way(jobs: int, said: list[Fact]) -> None:
     """Whatever the log holds, deciding does not raise, comes to an end, and the indexes agree with the state."""
     desk = Desk("c1")
     admitted = msgspec.structs.replace(ADMITTED, jobs=jobs)
     for fact in [*(Fact(event=admitted, id="", actor="t", run=run) for run in RUNS), *said]:
-        desk.write([fact], at=0)
+        attempt = meant(desk.world.runs.get(fact.run), fact.job, fact.attempt)
+        desk.write([msgspec.structs.replace(fact, attempt=attempt)], at=0)
         for run, _ in desk.plans_missing():
             desk.world.give_plan(run, Plan(name="ci", jobs=tuple(Job(name=name) for name in JOBS)))
     worlds.check(desk.world)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from headway.core import asks
 from headway.core.desk import open_desk
-from headway.core.envelope import decode
+from headway.core.envelope import Fact, decode
 from headway.core.events import JobAssigned, RunCompleted
 from headway.core.log import Conflict
-from headway.core.plan import Job
 from headway.core.states import Outcome, State
 from headway.core.world import FINISHED_KEPT, World, restore
 from tests.core import worlds
-from tests.core.story import RUN, Story, given, job, life, of_run, runner, submitted
+from tests.core.story import RUN, Story, given, job, life, runner, submitted
 
 A = life("a")
 
@@ -72,12 +72,11 @@ def test_nothing_is_left_of_runners_that_come_and_go() -> None:
 def test_a_run_sealed_before_its_jobs_were_over_leaves_nothing_behind() -> None:
     """No coordinator writes that; should a log hold it, the next one still goes on with everything else."""
     story = given(runner("a", slots=2), submitted("build", job("test", group="db"), job("gpu", on=["gpu"])))
-    story.desk.write([], at=0)
-    world = story.world
-    story.hears(of_run(RunCompleted(outcome=Outcome.FAILED, jobs=3)))
-    assert worlds.empty(world) == {}
-    story.hears(asks.LeaveRunner(runner=A))
-    story.says_nothing()
+    desk = story.desk
+    desk.write([Fact(event=RunCompleted(outcome=Outcome.FAILED, jobs=3), id="", actor="t", run=RUN)], at=0)
+    desk.hear(asks.LeaveRunner(runner=A), actor="t", now=0.0, at=0)
+    assert desk.decide(now=0.0, at=0) == []
+    assert worlds.empty(desk.world) == {}
 
 
 def test_only_the_last_finished_runs_are_remembered() -> None:
@@ -156,8 +155,6 @@ def test_from_a_checkpoint_at_any_point_the_same_world_comes_back() -> None:
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"seq":1}', b"\xff\xfe", b'{"seq":"x","runs":[],"fleet":{}}'])
 def test_a_checkpoint_that_is_none_is_told_from_one(body: bytes) -> None:
     """It raises, so that everything is read instead."""
-    import msgspec
-
     with pytest.raises(msgspec.MsgspecError):
         open_desk("c1", checkpoint=body)
 
@@ -209,4 +206,3 @@ def test_a_plan_given_late_to_a_finished_run_is_not_kept() -> None:
     story = given(runner("a"), submitted("build")).ends("build")
     story.world.give_plan(RUN, submitted("build").plan)
     assert story.world.plans == {}
-    assert Job(name="build") == submitted("build").plan.jobs[0]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
-from headway.core.errors import UnavailableError
-from headway.projections import queries
-from headway.projections.store import open_reader
 from tests.projections.histories import History
 from tests.projections.tables_fixture import fold
+from tests.waiting import until
 
 
 def long_history() -> History:
@@ -24,22 +24,16 @@ def long_history() -> History:
 
 async def position_in(path: Path, *, past: int) -> None:
     """Wait until another process has brought the file past an event."""
-    async with asyncio.timeout(30):
-        while await _position(path) <= past:  # noqa: ASYNC110 - nothing of another process can be awaited
-            await asyncio.sleep(0.005)
+    await until(lambda: _position(path) > past, what=f"the file is past event {past}", timeout_seconds=30)
 
 
-async def _position(path: Path) -> int:
+def _position(path: Path) -> int:
     """How far the file is, 0 while it is not there or still being made."""
     try:
-        reader = await open_reader(path)
-    except UnavailableError:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            return int(db.execute("select position from meta").fetchone()[0])
+    except (sqlite3.Error, TypeError):
         return 0
-    try:
-        tables = await reader.execute_fetchall("select name from sqlite_schema where name = 'meta'")
-        return await queries.position(reader) if list(tables) else 0
-    finally:
-        await reader.close()
 
 
 if __name__ == "__main__":
