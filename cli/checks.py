@@ -17,7 +17,7 @@ def check(name: str, level: str, words: str, *, next: str = "") -> dict[str, Any
 
 async def checks(plane: Plane) -> list[dict[str, Any]]:
     """Log, coordinator, tables, runner, disk, and what of durability is and is not vouched for."""
-    found = [_coordinator(plane), await _log(plane), _tables(plane), _runner(plane)]
+    found = [_coordinator(plane), await _log(plane), await _tables(plane), _runner(plane)]
     try:
         findings = await describe(server=plane.server, wire=plane.wire)
     except (Unknown, HeadwayError) as error:
@@ -29,10 +29,12 @@ async def checks(plane: Plane) -> list[dict[str, Any]]:
 
 
 def _coordinator(plane: Plane) -> dict[str, Any]:
-    if plane.office.coordinator is not None and plane.office.coordinator.desk is not None:
+    coordinator = plane.office.coordinator
+    if coordinator is not None and coordinator.desk is not None:
         return check("coordinator", "ok", "this service coordinates")
-    if plane.office.trouble:
-        return check("coordinator", "error", plane.office.trouble, next="see the service's log")
+    trouble = (coordinator.trouble if coordinator else "") or plane.office.trouble
+    if trouble:
+        return check("coordinator", "error", trouble, next="see the service's log")
     return check("coordinator", "warning", "this service stands by; another one coordinates")
 
 
@@ -46,7 +48,11 @@ async def _log(plane: Plane) -> dict[str, Any]:
     return check("log", level, f"{used:,} of {most:,} bytes used", next="raise log_max_bytes")
 
 
-def _tables(plane: Plane) -> dict[str, Any]:
+async def _tables(plane: Plane) -> dict[str, Any]:
+    try:
+        await plane.caught_up()
+    except HeadwayError as error:
+        return check("tables", "error", error.message, next=error.next)
     behind = max(0, plane.office.seq - plane.follower.position)
     if plane.follower.trouble:
         return check("tables", "error", f"{behind} events behind: {plane.follower.trouble}", next="free space, restart")

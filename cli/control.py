@@ -85,8 +85,11 @@ class Control:
             with contextlib.suppress(FileNotFoundError):
                 self._path.unlink()
             # A socket's path may have 107 bytes; the folder's descriptor makes any home short enough.
-            sock.bind(f"/proc/self/fd/{folder}/{self._path.name}")
-            self._path.chmod(0o600)
+            before = os.umask(0o177)
+            try:
+                sock.bind(f"/proc/self/fd/{folder}/{self._path.name}")
+            finally:
+                os.umask(before)
         except OSError as error:
             sock.close()
             raise UnavailableError(

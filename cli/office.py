@@ -22,7 +22,7 @@ from headway.core.blobs import Blobs
 from headway.core.clock import Clock
 from headway.core.coordinator import Coordinator, Identity, Keeper
 from headway.core.envelope import Recorded
-from headway.core.errors import UnavailableError, UsageError, from_record
+from headway.core.errors import HeadwayError, UnavailableError, UsageError, from_record
 from headway.core.events import RunnerLeft, RunnerLost
 from headway.core.jetstream import JetStreamLog
 from headway.core.link import delete_runner_consumer, ensure_runner_consumer
@@ -46,13 +46,13 @@ class Office:
         self.on_lost: Keeper | None = None
         self.on_stuck: Callable[[Exception], None] | None = None
         self.trouble = ""
+        self.fatal: HeadwayError | None = None
         self.alone = False
         self._wire = wire
         self._log = log
         self._blobs = blobs
         self._clock = clock
         self._identity = identity
-        self._active = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -89,6 +89,10 @@ class Office:
                     break
                 except Conflict:
                     continue  # an earlier coordinator had one more word; read on
+                except HeadwayError as error:
+                    self.fatal = error  # a log that this version cannot read: no waiting mends that
+                    self.trouble = error.message
+                    await lost
                 except (Unknown, Full) as error:
                     self.trouble = str(error)
                     if self.on_stuck is not None:
@@ -97,33 +101,29 @@ class Office:
             if not lost.done():
                 self.trouble = ""
                 self.coordinator = coordinator
-                self._active.set()
                 subscriptions.append(await self._wire.serve("headway.ask.runner.*", self._runner_asks))
                 subscriptions.append(await self._wire.serve("headway.ask.user.*", self._user_asks))
                 await lost
         finally:
             lost.cancel()
             self.coordinator = None
-            self._active.clear()
             for subscription in subscriptions:
                 await subscription.close()
             await coordinator.close()
-
-    async def active(self) -> None:
-        """Wait until this process coordinates."""
-        await self._active.wait()
 
     async def ask(self, ask: AnyAsk, *, actor: str, plan: Plan | None = None) -> Answer:
         """Have an ask answered by whoever coordinates. Raises what the refusal says, UnavailableError for silence."""
         end = self._clock.monotonic() + ASK_SECONDS
         while True:
+            if self.fatal is not None:
+                raise self.fatal
             answer = await self._ask_once(ask, actor, plan)
             if answer.refused:
                 raise from_record({"code": answer.code, "message": answer.refused, "next": answer.next})
             if not answer.retry:
                 return answer
             if self._clock.monotonic() > end:
-                why = self.trouble or "nobody coordinates"
+                why = (self.coordinator and self.coordinator.trouble) or self.trouble or "nobody coordinates"
                 raise UnavailableError(f"no answer in {ASK_SECONDS:g} s: {why}", next="see 'headway doctor'")
             await asyncio.sleep(AGAIN_SECONDS)
 

@@ -61,10 +61,12 @@ class Plane(msgspec.Struct, kw_only=True):
     runner: LocalRunner
     stop: Stop
     started: str
+    floor: int = 0
+    """The end of the log when the service started: tables behind it tell of a past."""
 
     async def caught_up(self, seq: int = 0) -> None:
-        """Wait until the tables have everything written here, to read one's own writes."""
-        await self.follower.wait_for(max(seq, self.office.seq))
+        """Wait until the tables have everything written here and before, to read one's own writes."""
+        await self.follower.wait_for(max(seq, self.office.seq, self.floor))
 
     async def unfinished(self) -> int:
         """How many runs have not ended."""

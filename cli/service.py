@@ -121,7 +121,7 @@ async def _watch(plane: Plane, control: Control, *, detached: bool) -> None:
     plane.follower.listen(plane.office.departed)
     parts = [
         asyncio.create_task(plane.office.run(), name="coordinator"),
-        asyncio.create_task(plane.follower.run(), name="projector"),
+        asyncio.create_task(_project(plane), name="projector"),
         asyncio.create_task(plane.runner.run(), name="runner"),
     ]
     if plane.server is not None:
@@ -139,6 +139,15 @@ async def _watch(plane: Plane, control: Control, *, detached: bool) -> None:
             task.cancel()
         await asyncio.gather(*parts, stopping, return_exceptions=True)
         await keeper.close()
+
+
+async def _project(plane: Plane) -> None:
+    """Keep the tables at the end of the log. When that cannot go on, every question is answered with why."""
+    try:
+        await plane.follower.run()
+    except HeadwayError as error:
+        logger.error("the tables do not follow the log any more: %s", error.message)
+        await plane.stop.wait()
 
 
 async def _idle(plane: Plane, control: Control) -> None:
@@ -198,6 +207,7 @@ async def _plane(home: Path, config: Config, stop: Stop) -> AsyncIterator[Plane]
             runner=LocalRunner(home, config),
             stop=stop,
             started=rfc3339(clock.wall_us()),
+            floor=await log.last_seq(),
         )
 
 

@@ -60,10 +60,14 @@ class Waiting(msgspec.Struct):
 
 
 class Coordinator:
-    """See the module. `open` must have returned before asks are heard; `close` ends it without a word on the log."""
+    """See the module. `open` must have returned before asks are heard; `close` ends it without a word on the log.
+
+    `trouble` says in words why asks are not heard just now, "" while they are.
+    """
 
     def __init__(self, log: Log, blobs: Blobs, clock: Clock, identity: Identity) -> None:
         self.identity = identity
+        self.trouble = ""
         self.on_lost: Keeper | None = None
         self.on_stuck: Callable[[Exception], None] | None = None
         self._log = log
@@ -284,6 +288,7 @@ class Coordinator:
         await asyncio.gather(*self._in_flight, return_exceptions=True)
         pause = REOPEN_PAUSE_SECONDS
         while True:
+            self.trouble = str(error)
             if isinstance(error, Full):
                 self._refuse_new_runs(str(error))
             if isinstance(error, Full | Unknown):
@@ -296,6 +301,7 @@ class Coordinator:
                 break
             except (Unknown, HeadwayError) as again:
                 error = Unknown(str(again))
+        self.trouble = ""
         again_heard = list(self._waiting)
         self._waiting.clear()
         self._start(desk)

@@ -38,11 +38,11 @@ class Product:
         """One command to its end."""
         return self.program(str(HEADWAY), *words, **more)
 
-    def shell(self, script: str, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    def shell(self, script: str, *words: str, **more: Any) -> subprocess.CompletedProcess[Any]:
         """A script to its end; its last argument is the binary."""
         return self.program("sh", "-c", script, "sh", *words, str(HEADWAY), **more)
 
-    def program(self, *words: str | bytes, **more: Any) -> subprocess.CompletedProcess[str]:
+    def program(self, *words: str | bytes, **more: Any) -> subprocess.CompletedProcess[Any]:
         """Any program to its end, in the project and this home."""
         environ = {**self.environ, **more.pop("environ", {})}
         return subprocess.run(
@@ -51,7 +51,7 @@ class Product:
             env=environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            text=more.pop("text", True),
             timeout=COMMAND_SECONDS,
             check=False,
             **more,

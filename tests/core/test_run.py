@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as some
 
 from headway.core.desk import Desk
@@ -280,7 +280,12 @@ def meant(run: Run | None, job: str, attempt: int) -> int:
 
 
 ANY = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],  # long walks take minutes to shrink
+    suppress_health_check=list(HealthCheck),
 )
 
 
