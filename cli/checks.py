@@ -32,7 +32,9 @@ def _coordinator(plane: Plane) -> dict[str, Any]:
     coordinator = plane.office.coordinator
     if coordinator is not None and coordinator.desk is not None:
         return check("coordinator", "ok", "this service coordinates")
-    trouble = (coordinator.trouble if coordinator else "") or plane.office.trouble
+    trouble = plane.office.trouble
+    if coordinator is not None:
+        trouble = coordinator.trouble or trouble or "the log does not answer"
     if trouble:
         return check("coordinator", "error", trouble, next="see the service's log")
     return check("coordinator", "warning", "this service stands by; another one coordinates")
@@ -43,6 +45,8 @@ async def _log(plane: Plane) -> dict[str, Any]:
         used, most = await plane.log.limits()
     except (Unknown, HeadwayError) as error:
         return check("log", "error", f"cannot be read: {error}", next="see the log's server")
+    if plane.disk_trouble:
+        return check("log", "error", plane.disk_trouble, next="free some space, and it goes on by itself")
     share = used / most if most > 0 else 0.0
     level = "error" if share > 0.95 else "warning" if share > 0.8 else "ok"
     return check("log", level, f"{used:,} of {most:,} bytes used", next="raise log_max_bytes")

@@ -185,11 +185,12 @@ class Operations:
 
     async def _log(self) -> dict[str, Any]:
         kind = "embedded" if self._plane.server is not None else "outside"
+        trouble = {"trouble": words} if (words := self._plane.disk_trouble) else {}
         try:
             used, most = await self._plane.log.limits()
         except (Unknown, HeadwayError):
-            return {"server": f"{kind}, cannot be reached"}
-        return {"server": kind, "bytes": used, "bytes_max": most}
+            return {"server": f"{kind}, cannot be reached", **trouble}
+        return {"server": kind, "bytes": used, "bytes_max": most, **trouble}
 
     async def op_doctor(self, request: Request) -> Answers:
         """What is found and missing, and what of durability is vouched for."""

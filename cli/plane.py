@@ -52,6 +52,7 @@ class Plane(msgspec.Struct, kw_only=True):
     clock: Clock
     blobs: Blobs
     server: Server | None
+    supervising: asyncio.Task[None] | None
     wire: Wire
     log: JetStreamLog
     outputs: Outputs
@@ -67,6 +68,14 @@ class Plane(msgspec.Struct, kw_only=True):
     async def caught_up(self, seq: int = 0) -> None:
         """Wait until the tables have everything written here and before, to read one's own writes."""
         await self.follower.wait_for(max(seq, self.office.seq, self.floor))
+
+    @property
+    def disk_trouble(self) -> str:
+        """What the disk under the embedded log keeps it from, "" when nothing."""
+        disk = self.server.disk() if self.server is not None else None
+        if disk is None or not (disk.stuck or disk.full):
+            return ""
+        return "the disk is full: nothing is stored until there is room" if disk.stuck else "the disk is almost full"
 
     async def unfinished(self) -> int:
         """How many runs have not ended."""

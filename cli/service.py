@@ -16,9 +16,9 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from headway import __version__
 from headway.cli.control import Control
@@ -42,9 +42,12 @@ from headway.projections.follower import Follower
 from headway.projections.store import Store
 
 IDLE_LOOK_SECONDS: Final = 1.0
+PREPARE_SECONDS: Final = 15.0
+PREPARE_PAUSE_SECONDS: Final = 0.2
 SWITCH_SECONDS: Final = 0.0002
 """How long a busy event loop may keep the tables' threads from running; Python's own 5 ms let them starve."""
 
+T = TypeVar("T")
 logger = logging.getLogger("headway.service")
 
 
@@ -124,8 +127,8 @@ async def _watch(plane: Plane, control: Control, *, detached: bool) -> None:
         asyncio.create_task(_project(plane), name="projector"),
         asyncio.create_task(plane.runner.run(), name="runner"),
     ]
-    if plane.server is not None:
-        parts.append(asyncio.create_task(plane.server.supervise(), name="log"))
+    if plane.supervising is not None:
+        parts.append(plane.supervising)
     if detached:
         parts.append(asyncio.create_task(_idle(plane, control), name="idle"))
     stopping = asyncio.create_task(plane.stop.wait(), name="stop")
@@ -156,7 +159,7 @@ async def _idle(plane: Plane, control: Control) -> None:
     busy = loop.time()
     while loop.time() - max(busy, control.last_used) < plane.config.idle_exit_seconds:
         await asyncio.sleep(IDLE_LOOK_SECONDS)
-        if control.connections or plane.office.unfinished != 0:
+        if control.connections or (plane.office.unfinished != 0 and plane.office.fatal is None):
             busy = loop.time()
 
 
@@ -166,22 +169,21 @@ async def _plane(home: Path, config: Config, stop: Stop) -> AsyncIterator[Plane]
     async with contextlib.AsyncExitStack() as stack:
         blobs = Blobs(Path(config.blobs))
         store_id = blobs.identity()
-        server = None
+        server, supervising = None, None
         if config.nats_url:
             endpoint = outside_endpoint(config.nats_url)
         else:
             settings = Settings(log_max_bytes=config.log_max_bytes, output_max_bytes=config.output_max_bytes)
             server = await Server.start_or_attach(home / "nats", settings=settings)
             stack.push_async_callback(server.stop)
+            supervising = asyncio.create_task(server.supervise(), name="log")
+            stack.push_async_callback(_ended, supervising)
             endpoint = server.endpoint
-        wire = await Wire.connect(endpoint, name="headway-control")
+        patience_seconds = PREPARE_SECONDS if server is not None else 0.0
+        wire = await _insist(lambda: Wire.connect(endpoint, name="headway-control"), patience_seconds)
         stack.push_async_callback(wire.close)
         log = JetStreamLog(wire)
-        limits = server.limits if server is not None else None
-        await log.prepare(
-            max_bytes=limits.log_bytes if limits else config.log_max_bytes,
-            output_max_bytes=limits.output_bytes if limits else config.output_max_bytes,
-        )
+        await _insist(lambda: _prepare(log, server, config), patience_seconds)
         store = await Store.open(home / "projections" / "headway.db")
         stack.push_async_callback(store.close)
         clock = SystemClock()
@@ -198,6 +200,7 @@ async def _plane(home: Path, config: Config, stop: Stop) -> AsyncIterator[Plane]
             clock=clock,
             blobs=blobs,
             server=server,
+            supervising=supervising,
             wire=wire,
             log=log,
             outputs=Outputs(wire),
@@ -209,6 +212,32 @@ async def _plane(home: Path, config: Config, stop: Stop) -> AsyncIterator[Plane]
             started=rfc3339(clock.wall_us()),
             floor=await log.last_seq(),
         )
+
+
+async def _prepare(log: JetStreamLog, server: Server | None, config: Config) -> None:
+    limits = server.limits if server is not None else None
+    await log.prepare(
+        max_bytes=limits.log_bytes if limits else config.log_max_bytes,
+        output_max_bytes=limits.output_bytes if limits else config.output_max_bytes,
+    )
+
+
+async def _insist(act: Callable[[], Awaitable[T]], patience_seconds: float) -> T:
+    """Do it until it works. A server of ours may be killed at this very moment; it comes back."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + patience_seconds
+    while True:
+        try:
+            return await act()
+        except UnavailableError:
+            if loop.time() > end:
+                raise
+            await asyncio.sleep(PREPARE_PAUSE_SECONDS)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _write_record(home: Path, started: str) -> None:

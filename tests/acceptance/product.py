@@ -15,7 +15,7 @@ from typing import Any
 from tests.waiting import wait_until
 
 HEADWAY = Path(sys.executable).with_name("headway")
-COMMAND_SECONDS = 100
+COMMAND_SECONDS = 60
 
 
 class Product:

@@ -314,7 +314,10 @@ def test_after_any_history_the_coordinator_finds_its_way(jobs: int, said: list[F
     """Whatever the log holds, deciding does not raise, comes to an end, and the indexes agree with the state."""
     desk = Desk("c1")
     admitted = msgspec.structs.replace(ADMITTED, jobs=jobs)
-    for fact in [*(Fact(event=admitted, id="", actor="t", run=run) for run in RUNS), *said]:
+    known = [RunnerRegistered(runner=one, name=one[0], labels=("linux",), slots=2) for one in RUNNERS]
+    begun = [Fact(event=one, id="", actor="t") for one in known]
+    begun += [Fact(event=admitted, id="", actor="t", run=run) for run in RUNS]
+    for fact in begun + said:
         attempt = meant(desk.world.runs.get(fact.run), fact.job, fact.attempt)
         desk.write([msgspec.structs.replace(fact, attempt=attempt)], at=0)
         for run, _ in desk.plans_missing():
