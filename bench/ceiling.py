@@ -32,7 +32,7 @@ import msgspec
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 
 from bench.figures import percentile
 from bench.servers import SYNC_MODES, PlainServer
@@ -319,10 +319,10 @@ async def measure(url: str, shape: Shape) -> dict[str, Any]:
     client = await nats.connect(url)
     manager = client.jetstream()
     await manager.add_stream(StreamConfig(name=STREAM, subjects=["ceiling.run.>"], duplicate_window=120))
-    await manager.add_consumer(STREAM, ConsumerConfig(name="reader", ack_policy="none", mem_storage=True))
+    await manager.add_consumer(STREAM, ConsumerConfig(name="reader", ack_policy=AckPolicy.NONE, mem_storage=True))
     filters = f"ceiling.run.*.*.to.{RUNNER}"
     await manager.add_consumer(
-        STREAM, ConsumerConfig(name=RUNNER, durable_name=RUNNER, filter_subject=filters, ack_policy="explicit")
+        STREAM, ConsumerConfig(name=RUNNER, durable_name=RUNNER, filter_subject=filters, ack_policy=AckPolicy.EXPLICIT)
     )
     ready = await client.subscribe("ceiling.ask.ready")
     controller = Controller(client, shape)

@@ -15,6 +15,11 @@ def median(samples: Sequence[float]) -> float:
     return statistics.median(samples)
 
 
+def ratio(ours: Sequence[float], bare: Sequence[float]) -> float:
+    """The middle one of the ratios of each round: a machine that slows down between rounds does not move it."""
+    return median([one / other for one, other in zip(ours, bare, strict=True)])
+
+
 def percentile(samples: Sequence[float], percent: float) -> float:
     """The smallest sample that this many percent of all are not above."""
     ordered = sorted(samples)
@@ -44,5 +49,9 @@ def in_turn(rounds: int, *measures: Callable[[], float]) -> list[list[float]]:
 
 
 def span(samples: Sequence[float], digits: int = 0) -> str:
-    """The median with the least and the most behind it."""
-    return f"{median(samples):.{digits}f} [{min(samples):.{digits}f}-{max(samples):.{digits}f}]"
+    """The median with the least and the most behind it; thousands as k where there are many."""
+    large = median(samples) >= 10_000
+    middle, least, most = (
+        f"{one / 1000:.0f}k" if large else f"{one:.{digits}f}" for one in (median(samples), min(samples), max(samples))
+    )
+    return f"{middle} [{least}-{most}]"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from bench.figures import median, percentile
+from bench.figures import percentile, ratio, span
 from bench.product import Headway, chain, logged, whole
 from bench.table import Row
 from bench.throughput import ceiling_hops
@@ -34,14 +34,14 @@ def measure(*, quick: bool) -> list[Row]:
             ours.append(hops_ms(headway))
     rows = []
     for percent, floor, target in ((50, 4.0, 2.0), (99, None, 2.0)):
-        yardstick = median([percentile(one, percent) for one in bare])
-        measured = median([percentile(one, percent) for one in ours])
+        yardsticks = [percentile(one, percent) for one in bare]
+        measured = [percentile(one, percent) for one in ours]
         rows.append(
             Row(
-                what=f"handoff p{percent}, chain of {JOBS}, start to start, sync always",
-                yardstick=f"ceiling {yardstick:.2f} ms",
-                measured=f"{measured:.2f} ms",
-                ratio=measured / yardstick,
+                what=f"handoff p{percent}, start to start, chain of {JOBS}",
+                yardstick=f"ceiling {span(yardsticks, 2)} ms",
+                measured=f"{span(measured, 2)} ms",
+                ratio=ratio(measured, yardsticks),
                 floor=floor,
                 target=target,
                 less_is_better=True,

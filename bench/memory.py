@@ -16,13 +16,13 @@ def measure(*, quick: bool) -> list[Row]:
         sizes = {name: resident_mib(pids) for name, pids in headway.processes().items()}
     plane = sizes["control plane"]
     everything = [sum(size[column] for size in sizes.values()) for column in (0, 1)]
-    parts = ", ".join(f"{name} {size[0]:.0f}" for name, size in sizes.items())
+    parts = " + ".join(f"{size[0]:.0f}" for size in sizes.values())
     return [
-        _row(f"memory after {jobs:,} jobs: control plane", plane[0], f"RSS {plane[0]:.0f}, PSS {plane[1]:.0f} MiB", 1),
+        _row(f"RSS after {jobs:,} jobs: control plane", plane[0], f"PSS {plane[1]:.0f} MiB", 1),
         _row(
-            f"memory after {jobs:,} jobs: control plane, nats-server, runner ({SLOTS} slots)",
+            f"RSS after {jobs:,} jobs: with nats-server and runner",
             everything[0],
-            f"RSS {everything[0]:.0f} ({parts}), PSS {everything[1]:.0f} MiB",
+            f"PSS {everything[1]:.0f} MiB; RSS {parts}",
             2,
         ),
     ]

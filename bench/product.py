@@ -46,6 +46,7 @@ class Headway:
         self.folder = Path(tempfile.mkdtemp(prefix="headway-bench-"))
         self.home = self.folder / "home"
         self.project = self.folder / "project"
+        self.pipeline = self.folder / "pipeline.yml"
         self.pid = 0
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
         self.env = {**kept, "HEADWAY_HOME": str(self.home), "HEADWAY_SLOTS": str(slots), "NO_COLOR": "1"}
@@ -119,13 +120,13 @@ class Headway:
         return timed([HEADWAY, *words], env=self.env, cwd=self.project)
 
     def write(self, pipeline: str) -> None:
-        """Make this the project's pipeline."""
-        (self.project / "headway.yml").write_text(pipeline)
+        """Make this the pipeline. It lies beside the project: a long one must not become part of every source."""
+        self.pipeline.write_text(pipeline)
 
     def run(self, pipeline: str) -> list[dict[str, Any]]:
         """Run a pipeline to its end and return its events; nobody looks on meanwhile."""
         self.write(pipeline)
-        run = self.headway("run", "--detach").stdout.decode().strip()
+        run = self.headway("run", str(self.pipeline), "--detach").stdout.decode().strip()
         self.headway("wait", run)
         return self.events(run)
 

@@ -54,6 +54,7 @@ class LocalRunner:
         process = self._process
         if process is not None and process.returncode is None:
             process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)  # the second one says not to wait for what runs
             try:
                 await asyncio.wait_for(process.wait(), STOP_SECONDS)
             except TimeoutError:

@@ -125,7 +125,7 @@ class Operations:
                     yield {"run": msgspec.to_builtins((await self._show(run)).run)}
         except TimeoutError:
             raise TimedOutError(
-                f"not every run was over within {limit:g} s", next="wait longer, or see 'headway status'"
+                f"not every run was over within {round(limit, 2):g} s", next="wait longer, or see 'headway status'"
             ) from None
 
     # What is known

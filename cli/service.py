@@ -87,10 +87,7 @@ def _home_lock(home: Path) -> Iterator[None]:
     except BlockingIOError:
         os.close(lock)
         raise AlreadyRunning(f"a service is running in {home}", next="see 'headway status'") from None
-    try:
-        yield
-    finally:
-        os.close(lock)
+    yield  # and it stays locked to the end of the process, so that who waits for the lock waits for that
 
 
 async def _serve(home: Path, config: Config, *, detached: bool) -> int:

@@ -110,7 +110,8 @@ def _cancel_job(world: World, ask: asks.CancelJob, actor: str, plan: Plan | None
         return _run_gone(world, ask.run)
     job = run.jobs.get(ask.job)
     if job is None:
-        return _refused("not_found", f"run {ask.run} has no job {ask.job}", "see 'headway show' for its jobs")
+        names = ", ".join(list(run.jobs)[:10])
+        return _refused("not_found", f"run {ask.run} has no job {ask.job[:100]}", f"its jobs are: {names}")
     if job.state is State.COMPLETED:
         return _refused("refused", f"job {ask.job} has already {job.outcome}", "see 'headway show'")
     if job.cancel is not None:

@@ -26,6 +26,7 @@ class Product:
         self.project = folder / "project"
         self.project.mkdir()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
+        self._started: list[subprocess.Popen[str]] = []
         self.environ = {**kept, "HEADWAY_HOME": str(self.home), "NO_COLOR": "1", "HEADWAY_SLOTS": "2"}
 
     def write(self, pipeline: str, *, name: str = "headway.yml") -> Path:
@@ -58,8 +59,8 @@ class Product:
         )
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """One command, going on."""
-        return subprocess.Popen(
+        """One command, going on; it is ended with the product at the latest."""
+        process = subprocess.Popen(
             [str(HEADWAY), *words],
             cwd=self.project,
             env=self.environ,
@@ -68,6 +69,8 @@ class Product:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
 
     def ok(self, *words: str, **more: Any) -> str:
         """One command that must succeed; what it printed."""
@@ -126,6 +129,9 @@ class Product:
         if self.service_pid():
             with suppress(subprocess.TimeoutExpired):
                 self.run("down", "--now")
+        for process in self._started:
+            process.kill()
+            process.communicate()
         wait_until(self._all_gone, what="the processes of this home are gone", timeout_seconds=30)
 
     def _all_gone(self) -> bool:

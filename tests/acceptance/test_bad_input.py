@@ -74,13 +74,19 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 def errors(count: int) -> str:
     """The last line about a file that was read and is wrong."""
     plural = "" if count == 1 else "s"
-    return f"error: bad.yml has {count} error{plural}; correct the file; each error says where it is and what to write\n"
+    return (
+        f"error: bad.yml has {count} error{plural}; correct the file; each error says where it is and what to write\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("body", "said", "count"),
     [
-        (b"", "bad.yml:1:1: error: the file holds no pipeline; write `jobs:` with a job, or start from `headway init`", 1),
+        (
+            b"",
+            "bad.yml:1:1: error: the file holds no pipeline; write `jobs:` with a job, or start from `headway init`",
+            1,
+        ),
         (
             b"\x7fELF\x02\x01\x01\x00\xa5\xff",
             "bad.yml:1:9: error: this is not text: byte 0xa5 is not UTF-8; save the file as UTF-8, or check that it is"
@@ -120,6 +126,19 @@ def test_a_wrong_file_is_data_for_a_program(product: Product) -> None:
     ]
 
 
+def test_names_that_would_drive_a_terminal_are_refused(product: Product) -> None:
+    """A job or step with an escape in its name: exit code 2, and the escape is spelled out, never sent."""
+    product.write('jobs:\n  "a\\e[31m":\n    steps: [{name: "b\\e]0;c", script: make}]\n', name="escape.yml")
+    words = product.fails(2, "run", "escape.yml")
+    assert "`a\\x1b[31m` cannot be the name of a job" in words
+    assert "`b\\x1b]0;c` cannot be the name of a step" in words
+    assert "\x1b" not in words
+    product.write("jobs:\n  a:\n    steps: [\"echo '\\e[31m'; exit 1\"]\n", name="escape.yml")
+    done = product.run("run", "escape.yml", "--project", "escape")
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout + done.stderr
+
+
 def test_a_file_that_cannot_be_one_is_refused(product: Product) -> None:
     """Missing, a folder, more than 16 MiB, something that is no file: said without reading it, exit code 2."""
     (product.project / "folder.yml").mkdir()
@@ -152,7 +171,10 @@ def test_without_a_pipeline_the_way_to_one_is_named(product: Product, tmp_path: 
         (["--frob"], f"there is no option '--frob'; {HELP}"),
         (["run", "--frob"], "unrecognized arguments: --frob; see 'headway run --help'"),
         (["show"], "the following arguments are required: RUN; see 'headway show --help'"),
-        (["wait", "@", "--timeout", "soon"], "argument --timeout: 'soon' is not a length of time such as 30s, 10m or 2h"),
+        (
+            ["wait", "@", "--timeout", "soon"],
+            "argument --timeout: 'soon' is not a length of time such as 30s, 10m or 2h",
+        ),
         (["tail", "--from", "-1"], "argument --from: '-1' is not a whole number"),
         (["logs", "@", "--grep", "("], "argument --grep: '(' is not a regular expression: missing )"),
         (["jobs", "--state", "x"], "argument --state: invalid choice: 'x' (choose from 'admitted',"),
@@ -204,7 +226,7 @@ def test_what_is_over_cannot_be_ended(product: Product) -> None:
 def test_a_run_that_is_not_there_or_is_two_is_not_found(product: Product) -> None:
     """Exit code 4; an ambiguous beginning names those it fits, and one letter more is enough."""
     first, second = product.submit("--project", "two"), product.submit("--project", "two")
-    common = os.path.commonprefix([first, second])
+    common = first[: next(at for at in range(len(first)) if first[at] != second[at])]
     assert len(common) >= 6, "ids begin with the time"
     assert (
         product.fails(4, "show", "nothing")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,7 +18,7 @@ from headway.core.jetstream import JetStreamLog
 from headway.core.log import Entry
 from headway.core.server import Server
 from headway.core.wire import Wire
-from tests.acceptance.product import Product
+from tests.acceptance.product import HEADWAY, Product
 from tests.acceptance.small_disk import fill_disk, on_its_own_disk
 
 ONE = "name: one\njobs:\n  build:\n    steps: [echo hello]\n"
@@ -65,7 +68,9 @@ def test_a_wrong_variable_is_said_by_its_name(product: Product) -> None:
     """What is wrong in the environment is not looked for in the file; exit code 2."""
     product.write(ONE)
     environ = {"HEADWAY_SLOTS": "many"}
-    words = "error: HEADWAY_SLOTS: `slots` must be a whole number, not the text `many`; give HEADWAY_SLOTS another value\n"
+    words = (
+        "error: HEADWAY_SLOTS: `slots` must be a whole number, not the text `many`; give HEADWAY_SLOTS another value\n"
+    )
     for command in ["run", "status"]:
         assert product.fails(2, command, environ=environ) == words
     assert product.fails(2, "config", "check", environ=environ) == words
@@ -86,7 +91,9 @@ def test_a_home_that_cannot_be_a_folder_is_unavailable(product: Product, tmp_pat
         assert up.endswith("set HEADWAY_HOME to a folder you may write to\n")
         doctor = product.run("doctor", environ=environ)
         assert doctor.returncode == 1
-        assert f"error    state    {home} cannot be written to; set HEADWAY_HOME to a folder of your own" in doctor.stdout
+        assert (
+            f"error    state    {home} cannot be written to; set HEADWAY_HOME to a folder of your own" in doctor.stdout
+        )
 
 
 def test_a_home_without_write_permission_is_unavailable(tmp_path: Path) -> None:
@@ -103,7 +110,9 @@ def read_only_home(disk: Path) -> None:
         said = f"error: cannot use the state folder {home}: {why}; set HEADWAY_HOME to a folder you may write to\n"
         for words in STARTING:
             assert product.fails(5, *words, environ=environ) == said
-        assert product.fails(5, "up", environ=environ).startswith(f"error: cannot use the state folder {home}: read-only")
+        assert product.fails(5, "up", environ=environ).startswith(
+            f"error: cannot use the state folder {home}: read-only"
+        )
         assert product.run("doctor", environ=environ).returncode == 1
 
 
@@ -253,6 +262,25 @@ def test_what_jobs_print_does_not_reach_the_terminal_raw(product: Product, follo
     assert "end" in done.stderr or not follow
     raw = product.shell('exec "$1" logs @ evil', text=False).stdout
     assert raw == b"\x1b]0;owned\x07\xff\xfe end\n"
+    shown = on_terminal(product, "logs", "@", "evil")
+    assert "end" in shown
+    assert "\x1b]" not in shown
     record = json.loads(product.ok("logs", "@", "evil", "--json"))
     assert "\x1b" not in json.dumps(record, ensure_ascii=False)
     assert "\x1b" not in product.ok("show", "@") + product.ok("tail", "@", "--from", "start")
+
+
+def on_terminal(product: Product, *words: str) -> str:
+    """What a command writes to a terminal."""
+    leader, follower = os.openpty()
+    command = subprocess.Popen(
+        [str(HEADWAY), *words], env=product.environ, cwd=product.project, stdin=follower, stdout=follower
+    )
+    os.close(follower)
+    shown = b""
+    with suppress(OSError):  # the end of a terminal is an error
+        while part := os.read(leader, 4096):
+            shown += part
+    os.close(leader)
+    assert command.wait(30) == 0
+    return shown.decode(errors="replace")

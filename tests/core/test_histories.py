@@ -1,8 +1,9 @@
 """Recorded histories: what was folded from them once is what is folded from them for ever.
 
 Each `histories/<name>.jsonl` is a log, one entry a line, and `<name>.end.json` is the world after it. Neither is ever
-written again: a log that exists somewhere cannot be changed either. To add one, write its story below, name it in `STORIES`, and run `python -m tests.core.test_histories NAME`; it refuses a name that is taken.
-The state may get new fields; those that were recorded keep their meaning.
+written again: a log that exists somewhere cannot be changed either. To add one, write its story below, name it in
+`STORIES`, and run `python -m tests.core.test_histories NAME`; a name that is taken is refused. The state may get new
+fields; those that were recorded keep their meaning.
 """
 
 from __future__ import annotations

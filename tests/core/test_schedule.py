@@ -64,6 +64,14 @@ def test_nothing_is_said_of_a_run_whose_plan_is_still_being_read() -> None:
     story.says(admitted(job("build")), queued("build"))
 
 
+def test_nothing_of_a_run_starts_before_all_its_jobs_are_known() -> None:
+    """A coordinator that stopped in the middle of admitting is followed by one that admits the rest first."""
+    story = given(of_run(RunAdmitted(project="shop", pipeline="ci", jobs=2, plan_digest="d")), admitted(job("build")))
+    story.says_nothing()
+    story.world.give_plan(RUN, submitted("build", "test").plan)
+    story.says(admitted(job("test")), queued("build"), queued("test"))
+
+
 def test_a_plan_that_cannot_be_read_ends_its_run_as_failed() -> None:
     """A run whose jobs will never be known is over at once, and sealed."""
     story = given()
