@@ -209,7 +209,7 @@ def test_a_job_that_is_not_there_is_said_with_those_that_are(product: Product) -
     )
     product.write("jobs:\n  build: {runs_on: [nowhere], steps: [make]}\n", name="waits.yml")
     waiting = product.submit("waits.yml", "--project", "jobs")
-    words = f"error: run {waiting} has no job x; see 'headway show' for its jobs\n"
+    words = f"error: run {waiting} has no job x; its jobs are: build\n"
     assert product.fails(4, "cancel", waiting, "\x1b[31mx") == words
     product.ok("cancel", waiting)
 
