@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +25,14 @@ MEASURES: dict[str, Callable[..., list[Row]]] = {
     "rebuilding": rebuilding.measure,
 }
 
-NOTES = f"""\
-Medians [least-most] of pairs taken in turn; a ratio is the median of the rounds' ratios. Every event is on disk before it is acknowledged (sync_interval: always),
-but where it says without fsync: there an outside server syncs as nats-server does by default. ceiling: the bare loop
-of bench/ceiling.py in this run, with the same slots and sync mode and {len(KINDS)} events a job; Headway writes
-{EVENTS_A_JOB} a job and {EVENTS_A_RUN} a run. Every history is checked to hold exactly these. The ceiling spawns
-/bin/true; Headway runs a script in bash, in a workspace of its own with a copy of the source. A row without floor
-and target is for orientation."""
+NOTES = f"""
+Medians [least-most] of pairs taken in turn; a ratio is the median of the rounds' ratios. Every event is on disk before
+it is acknowledged (sync_interval: always), but where it says without fsync: there an outside server syncs as
+nats-server does by default. ceiling: the bare loop of bench/ceiling.py in this run, with the same slots and sync mode
+and {len(KINDS)} events a job; Headway writes {EVENTS_A_JOB} a job and {EVENTS_A_RUN} a run, and every history is checked to
+hold exactly these. The ceiling spawns /bin/true; Headway runs a script in bash, in a workspace of its own with a copy
+of the source. A row without floor and target is for orientation.
+"""
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def main() -> int:
     for name in options.names or MEASURES:
         print(f"{time.perf_counter() - began:6.1f} s  {name}", file=sys.stderr, flush=True)
         rows += MEASURES[name](quick=options.quick)
-    print(f"\n{where}\n\n{render(rows)}\n\n{NOTES}\n")
+    print(f"\n{where}\n\n{render(rows)}\n\n{textwrap.fill(NOTES.strip(), 118)}\n")
     missed = [row.what for row in rows if row.verdict == "BELOW FLOOR"]
     print(f"{time.perf_counter() - began:.0f} s; below a floor: {'; '.join(missed) or 'nothing'}")
     if options.json:

@@ -54,4 +54,4 @@ def span(samples: Sequence[float], digits: int = 0) -> str:
     middle, least, most = (
         f"{one / 1000:.0f}k" if large else f"{one:.{digits}f}" for one in (median(samples), min(samples), max(samples))
     )
-    return f"{middle} [{least}-{most}]"
+    return f"{middle} [{least}-{most}]" if len(samples) > 1 else middle

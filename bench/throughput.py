@@ -63,16 +63,24 @@ def with_fsync(jobs: int, rounds: int, *, more: bool) -> list[Row]:
             measures[f"ceiling {slots}"] = partial(ceiling, jobs, slots, "always")
             measures[f"ours {slots}"] = partial(product, headway, jobs)
         found = dict(zip(measures, in_turn_cold(rounds, *measures.values()), strict=True))
-    rows = [_row(f"no-op jobs/s, 2 slots, N={jobs:,}", "ceiling", found["ceiling 2"], found["ours 2"], 0.25, 0.5)]
+    rows = [
+        _row(
+            f"no-op jobs/s, 2 slots, N={jobs:,}", "ceiling", found["ceiling 2"], found["ours 2"], floor=0.25, target=0.5
+        )
+    ]
     lean = found["ceiling with as many events"]
     rows.append(_row(f"the same, the ceiling with {EVENTS_A_JOB} events a job too", "ceiling", lean, found["ours 2"]))
     if more:
-        rows.append(_row(f"the same, N={jobs:,} against N=200", "N=200", found["small"], found["ours 2"], 0.85, 0.95))
+        rows.append(
+            _row(
+                f"the same, N={jobs:,} against N=200", "N=200", found["small"], found["ours 2"], floor=0.85, target=0.95
+            )
+        )
     for slots in MORE_SLOTS if more else ():
         ours, target = found[f"ours {slots}"], 0.5 if slots == 8 else None
         what = f"no-op jobs/s, {slots} slots, N={jobs:,}"
-        rows.append(_row(what, "ceiling", found[f"ceiling {slots}"], ours, None, target))
-        rows.append(_row("the same, against 2 slots", "2 slots", found["ours 2"], ours, 1.0))
+        rows.append(_row(what, "ceiling", found[f"ceiling {slots}"], ours, target=target))
+        rows.append(_row("the same, against 2 slots", "2 slots", found["ours 2"], ours, floor=1.0))
     return rows
 
 
@@ -83,7 +91,7 @@ def without_fsync(jobs: int, rounds: int) -> list[Row]:
             rounds, partial(ceiling, jobs, 2, "default"), partial(make, jobs), partial(product, headway, jobs)
         )
     what = f"no-op jobs/s, 2 slots, N={jobs:,}, without fsync"
-    return [_row(what, "ceiling", bare, ours), _row("the same, against make", "make -j2", made, ours, None, 0.10)]
+    return [_row(what, "ceiling", bare, ours), _row("the same, against make", "make -j2", made, ours, target=0.10)]
 
 
 def _small(headway: Headway) -> float:
@@ -116,6 +124,7 @@ def _row(
     yardstick: str,
     bare: list[float],
     ours: list[float],
+    *,
     floor: float | None = None,
     target: float | None = None,
 ) -> Row:

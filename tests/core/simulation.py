@@ -262,7 +262,7 @@ class Simulation:
                 self.submit()
         self.chaos = 0.0
         self.late = []
-        resumed = [asks.ResumeFleet(), *(asks.ResumeRun(run=run) for run in self.plans)]
+        resumed: list[asks.AnyAsk] = [asks.ResumeFleet(), *(asks.ResumeRun(run=run) for run in self.plans)]
         for ask in (*resumed, *(asks.ResumeRunner(runner=runner.name) for runner in self.runners)):
             while self.active[0].hear(ask, "user:sim") is None:
                 pass

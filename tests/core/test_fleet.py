@@ -40,7 +40,7 @@ def test_a_registered_runner_offers_its_slots() -> None:
     """Less what it holds."""
     known = fleet(registered()).runners[A]
     known.held.add(("r1", "build"))
-    assert (known.name, known.labels, known.slots, known.free) == ("a", {"linux"}, 2, 1)
+    assert (known.name, known.labels, known.slots, known.free) == ("a", frozenset({"linux"}), 2, 1)
 
 
 @pytest.mark.parametrize(

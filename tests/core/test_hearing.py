@@ -7,6 +7,7 @@ import pytest
 
 from headway.core import asks
 from headway.core.events import (
+    AnyEvent,
     FleetPaused,
     FleetResumed,
     JobCancelRequested,
@@ -143,7 +144,7 @@ def test_an_ask_that_would_not_fit_into_an_event_is_refused() -> None:
     assert str(ASK_BYTES_MAX) in reason
 
 
-USER_ASKS = {
+USER_ASKS: dict[asks.CancelRun | asks.PauseRun, AnyEvent] = {
     asks.CancelRun(run=RUN, reason="x"): RunCancelRequested(reason="x"),
     asks.PauseRun(run=RUN, reason="x"): RunPaused(reason="x"),
 }
