@@ -29,9 +29,9 @@ NOTES = f"""
 Medians [least-most] of pairs taken in turn; a ratio is the median of the rounds' ratios. Every event is on disk before
 it is acknowledged (sync_interval: always), but where it says without fsync: there an outside server syncs as
 nats-server does by default. ceiling: the bare loop of bench/ceiling.py in this run, with the same slots and sync mode
-and {len(KINDS)} events a job; Headway writes {EVENTS_A_JOB} a job and {EVENTS_A_RUN} a run, and every history is checked to
-hold exactly these. The ceiling spawns /bin/true; Headway runs a script in bash, in a workspace of its own with a copy
-of the source. A row without floor and target is for orientation.
+and {len(KINDS)} events a job; Headway writes {EVENTS_A_JOB} a job and {EVENTS_A_RUN} a run, and every history
+is checked to hold exactly these. The ceiling spawns /bin/true; Headway runs a script in bash, in a workspace of its
+own with a copy of the source. A row without floor and target is for orientation.
 """
 
 

@@ -111,7 +111,7 @@ class RegisterRunner(Ask, frozen=True, kw_only=True, tag="register_runner"):
 
 
 class RenewRunner(Ask, frozen=True, kw_only=True, tag="renew_runner"):
-    """I am alive. Answered with `retry` until the runner is registered."""
+    """I am alive. Refused for a runner that is not registered, or counts no more."""
 
     runner: str
 

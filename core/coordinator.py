@@ -8,6 +8,7 @@ a new one is read from the log to its end, and the asks that were under way are 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +31,8 @@ from headway.core.plan import Plan, decode_plan
 IN_FLIGHT_MAX: Final = 64
 REOPEN_PAUSE_SECONDS: Final = 0.2
 REOPEN_PAUSE_SECONDS_MAX: Final = 2.0
+
+logger = logging.getLogger("headway.coordinator")
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,7 +181,12 @@ class Coordinator:
         if isinstance(ask, asks.AdmitRun) and waiting.plan is None:
             waiting.plan = self._plan(ask.admitted.plan_digest)
         now, at = self._clock.monotonic(), self._clock.wall_us()
-        answer, entries = desk.hear(ask, actor=waiting.actor, now=now, at=at, plan=waiting.plan)
+        try:
+            answer, entries = desk.hear(ask, actor=waiting.actor, now=now, at=at, plan=waiting.plan)
+        except Exception as error:
+            _resolve(waiting, Answer(refused=f"the coordinator failed on this ask: {error}", code="broken"))
+            self._broke(error)
+            return
         if not entries and not answer.seq and not answer.refused:
             _resolve(waiting, answer)
             return
@@ -199,7 +207,11 @@ class Coordinator:
         desk = self._desk
         if desk is None or self._closed:
             return
-        entries = desk.decide(now=self._clock.monotonic(), at=self._clock.wall_us())
+        try:
+            entries = desk.decide(now=self._clock.monotonic(), at=self._clock.wall_us())
+        except Exception as error:
+            self._broke(error)
+            return
         if desk.checkpoint_due():
             seq = desk.world.seq
             digest = self._blobs.put_bytes(desk.world.snapshot())
@@ -273,6 +285,11 @@ class Coordinator:
                 self._fail(Conflict(f"the log is at {last}, this coordinator at {desk.world.seq}"))
             return
         _resolve(waiting, waiting.answer)
+
+    def _broke(self, error: Exception) -> None:
+        """A bug: the desk may hold half a thought, so it goes, and what is on the log is read again."""
+        logger.exception("the coordinator failed and reads the log again")
+        self._fail(Unknown(f"{type(error).__name__}: {error}"))
 
     def _fail(self, error: BaseException) -> None:
         """An append failed: nothing is known of what follows it. Settle, read, hear again."""

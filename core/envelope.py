@@ -148,6 +148,9 @@ def _upcast(body: bytes, error: msgspec.ValidationError) -> Envelope:
     kind = data.get("type") if isinstance(data, dict) else None
     if isinstance(raw, dict) and isinstance(data, dict) and kind in UPCASTS:
         return msgspec.convert({**raw, "data": UPCASTS[kind](data)}, Envelope)
+    version = raw.get("v", FORMAT) if isinstance(raw, dict) else FORMAT
+    if isinstance(version, int) and version > FORMAT:
+        raise _newer(f"format {version}") from error
     if "Invalid value" in str(error) and "$.data.type" in str(error):
         raise _newer(f"the event type {kind!r}") from error
     raise error

@@ -256,7 +256,7 @@ class RunnerDrained(Event, frozen=True, kw_only=True, tag="runner.drained"):
 
 
 class RunnerResumed(Event, frozen=True, kw_only=True, tag="runner.resumed"):
-    """A drained runner takes work again."""
+    """A drained runner takes work again; `runner` is its name alone when no process of that name is there."""
 
     runner: str
 

@@ -54,11 +54,13 @@ class RunnerState(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Fleet(msgspec.Struct, kw_only=True, omit_defaults=True):
     """All runners that offer slots or still hold some, and whether everything is paused.
 
-    `departed` remembers why the last ones went: an incarnation that is gone never comes back.
+    `departed` remembers why the last ones went: an incarnation that is gone never comes back. `drained` has the names
+    that are to take nothing new, until they are resumed.
     """
 
     runners: dict[str, RunnerState] = {}
     departed: dict[str, str] = {}
+    drained: tuple[str, ...] = ()
     paused: str | None = None
 
 
@@ -79,8 +81,9 @@ def evolve(fleet: Fleet, envelope: Envelope) -> Fleet:
                     fleet.runners[runner].replaced = True
         case RunnerDrained(runner=runner) if runner in fleet.runners:
             fleet.runners[runner].drained = True
-        case RunnerResumed(runner=runner) if runner in fleet.runners:
-            fleet.runners[runner].drained = False
+            fleet.drained = tuple(sorted({*fleet.drained, fleet.runners[runner].name}))
+        case RunnerResumed(runner=runner):
+            _resume(fleet, runner)
         case RunnerLost(runner=runner, reason=reason) if runner in fleet.runners:
             _gone(fleet.runners[runner], reason, envelope.id)
         case RunnerLeft(runner=runner) if runner in fleet.runners:
@@ -92,6 +95,15 @@ def evolve(fleet: Fleet, envelope: Envelope) -> Fleet:
         case _:
             pass
     return fleet
+
+
+def _resume(fleet: Fleet, runner: str) -> None:
+    """`runner` is an incarnation, or the name of one that is away."""
+    known = fleet.runners.get(runner)
+    if known is not None:
+        known.drained = False
+    name = known.name if known is not None else runner
+    fleet.drained = tuple(one for one in fleet.drained if one != name)
 
 
 def bury(fleet: Fleet, runner: str) -> None:
@@ -120,9 +132,6 @@ class Presence:
         if runner not in self._heard:
             heapq.heappush(self._deadlines, (now + self.lease_seconds, runner))
         self._heard[runner] = now
-
-    def forget(self, runner: str) -> None:
-        self._heard.pop(runner, None)
 
     def begin(self, runners: list[str], now: float) -> None:
         """Everybody has a whole lease from now: after an election, or when nobody could be heard for a while."""

@@ -17,13 +17,16 @@ from headway.core.asks import Answer, AnyAsk, AttemptFinished
 from headway.core.envelope import Fact
 from headway.core.events import (
     AnyEvent,
+    Failure,
     FleetPaused,
     FleetResumed,
     JobAttemptFailed,
     JobCancelRequested,
     JobCompleted,
+    JobExecuting,
     JobLost,
     JobOutputStored,
+    Output,
     RunCancelRequested,
     RunnerDrained,
     RunnerLeft,
@@ -44,6 +47,8 @@ TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 ASK_BYTES_MAX: Final = 32 * 1024
 """What an ask may add to one event, so that the event stays below its own limit."""
 
+NUMBER_MAX: Final = 1 << 53
+TIME_MAX_US: Final = 253_402_300_799_000_000
 WORDS_MAX: Final = 2_000
 """How much of a text that others wrote is kept in an event."""
 
@@ -60,10 +65,35 @@ class Heard(msgspec.Struct, frozen=True):
 
 def hear(world: World, ask: AnyAsk, *, actor: str, plan: Plan | None = None) -> Heard:
     """Judge one ask. `plan` is what an AdmitRun names by digest. Never raises for what an ask may hold."""
+    if not _storable(ask):
+        return _refused("usage", "a number in the ask is larger than any real one", "see the clock of who asks")
     largest = max((len(_encode(said)) for said in ask.facts), default=0) if isinstance(ask, asks.Report) else 0
     if (largest or len(_encode(ask))) > ASK_BYTES_MAX:
         return _refused("usage", f"the ask is larger than {ASK_BYTES_MAX} bytes", "shorten its texts and parameters")
     return _HEARINGS[type(ask)](world, ask, actor, plan)
+
+
+def _storable(ask: AnyAsk) -> bool:
+    """Whether its numbers fit into tables and times: 64 bits, and the year 9999."""
+    if isinstance(ask, asks.RegisterRunner):
+        return 0 <= ask.pid < NUMBER_MAX
+    if isinstance(ask, asks.StoreOutput):
+        return _counts(ask.output)
+    if isinstance(ask, asks.Report):
+        return all(0 <= said.at <= TIME_MAX_US and _fits(said.what) for said in ask.facts)
+    return True
+
+
+def _fits(what: asks.RunnerFact) -> bool:
+    if isinstance(what, JobExecuting):
+        return all(0 <= one.duration_ms < NUMBER_MAX and 0 <= one.bytes < NUMBER_MAX for one in what.prepared)
+    numbers = [getattr(what, name, 0) or 0 for name in ("fact", "exit_code", "step", "tried", "duration_ms")]
+    output = what.output if isinstance(what, AttemptFinished) else None
+    return all(-NUMBER_MAX < one < NUMBER_MAX for one in numbers) and _counts(output)
+
+
+def _counts(output: Output | None) -> bool:
+    return output is None or (0 <= output.bytes < NUMBER_MAX and 0 <= output.records < NUMBER_MAX)
 
 
 def _known(world: World) -> Heard:
@@ -75,7 +105,9 @@ def _refused(code: str, reason: str, next: str = "") -> Heard:
     return Heard(answer=Answer(refused=reason, code=code, next=next))
 
 
-def _run_gone(world: World, run: str) -> Heard:
+def _run_gone(world: World, run: str, *, cancel: bool = False) -> Heard:
+    if cancel and world.finished.get(run) is Outcome.CANCELLED:
+        return _known(world)
     if run in world.finished:
         return _refused("refused", f"run {run} is already over", "start a new one with 'headway run'")
     return _refused("not_found", f"there is no unfinished run {run}", "see 'headway runs'")
@@ -98,7 +130,7 @@ def _admit_run(world: World, ask: asks.AdmitRun, actor: str, plan: Plan | None) 
 def _cancel_run(world: World, ask: asks.CancelRun, actor: str, plan: Plan | None) -> Heard:
     run = world.runs.get(ask.run)
     if run is None:
-        return _run_gone(world, ask.run)
+        return _run_gone(world, ask.run, cancel=True)
     if run.cancel is not None:
         return _known(world)
     return _say(run, RunCancelRequested(reason=ask.reason[:WORDS_MAX]), actor)
@@ -107,11 +139,13 @@ def _cancel_run(world: World, ask: asks.CancelRun, actor: str, plan: Plan | None
 def _cancel_job(world: World, ask: asks.CancelJob, actor: str, plan: Plan | None) -> Heard:
     run = world.runs.get(ask.run)
     if run is None:
-        return _run_gone(world, ask.run)
+        return _run_gone(world, ask.run, cancel=True)
     job = run.jobs.get(ask.job)
     if job is None:
         names = ", ".join(list(run.jobs)[:10])
         return _refused("not_found", f"run {ask.run} has no job {ask.job[:100]}", f"its jobs are: {names}")
+    if job.outcome is Outcome.CANCELLED:
+        return _known(world)
     if job.state is State.COMPLETED:
         return _refused("refused", f"job {ask.job} has already {job.outcome}", "see 'headway show'")
     if job.cancel is not None:
@@ -161,6 +195,8 @@ def _drain_runner(world: World, ask: asks.DrainRunner, actor: str, plan: Plan | 
 
 def _resume_runner(world: World, ask: asks.ResumeRunner, actor: str, plan: Plan | None) -> Heard:
     found = _runners(world, ask.runner)
+    if not found and ask.runner in world.fleet.drained:  # a name whose process is away just now
+        return Heard(facts=[Fact(event=RunnerResumed(runner=ask.runner), id="", actor=actor)])
     if not found:
         return _no_runner(ask.runner)
     facts = [Fact(event=RunnerResumed(runner=one.runner), id="", actor=actor) for one in found if one.drained]
@@ -199,9 +235,15 @@ def _register_runner(world: World, ask: asks.RegisterRunner, actor: str, plan: P
         platform=ask.platform[:WORDS_MAX],
         pid=ask.pid,
         headway_version=ask.headway_version[:100],
-        replaces=tuple(one for one in ask.replaces if one in world.fleet.runners),
+        replaces=tuple(
+            one for one in ask.replaces if one in world.fleet.runners and runner_name(one) == runner_name(ask.runner)
+        ),
     )
-    return Heard(facts=[Fact(event=event, id="", actor=actor)])
+    facts = [Fact(event=event, id="", actor=actor)]
+    if event.name in world.fleet.drained:  # a name is drained until it is resumed, whatever becomes of its process
+        drained = RunnerDrained(runner=ask.runner, reason="it was drained before it started again")
+        facts.append(Fact(event=drained, id="", actor=actor))
+    return Heard(facts=facts)
 
 
 def _gone(world: World, runner: str) -> Heard | None:
@@ -235,6 +277,8 @@ def _report(world: World, ask: asks.Report, actor: str, plan: Plan | None) -> He
     job = run.jobs.get(ask.job) if run else None
     if run is None or job is None:
         return _run_gone(world, ask.run)
+    if not ask.runner:
+        return _refused("refused", "a report names its runner")
     if job.attempt == ask.attempt and all(said.what.fact <= job.fact for said in ask.facts):
         return _known(world)
     if job.attempt != ask.attempt or job.runner != ask.runner:
@@ -275,13 +319,9 @@ def _fact(run: Run, job: JobState, ask: asks.Report, said: asks.Said) -> AnyEven
     cancelling = run.cancel is not None or job.cancel is not None
     if what.outcome is Outcome.CANCELLED and not cancelling:
         return JobLost(runner=ask.runner, reason=what.reason[:WORDS_MAX] or "the runner gave it up")
-    if (
-        what.outcome is Outcome.FAILED
-        and not cancelling
-        and job.failures < job.retry_count
-        and what.failure is not None
-    ):
-        return JobAttemptFailed(fact=what.fact, failure=what.failure, exit_code=what.exit_code, output=what.output)
+    if what.outcome is Outcome.FAILED and not cancelling and job.failures < job.retry_count:
+        failure = what.failure or Failure(failure_class="caller_fixable", reason=what.reason[:WORDS_MAX] or "it failed")
+        return JobAttemptFailed(fact=what.fact, failure=failure, exit_code=what.exit_code, output=what.output)
     reason = what.reason[:WORDS_MAX]
     if what.outcome is Outcome.CANCELLED:
         reason = (job.cancel if job.cancel is not None else run.cancel) or reason

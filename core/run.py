@@ -54,7 +54,8 @@ class JobState(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `attempt` is the present one, 0 before the first. `runner` holds it now. `fact` is the highest number its runner
     has used. `ended` is "failed" or "lost" while the coordinator owes its choice. `cause` is the id of the job's last
-    event. `avoid` names runners that failed or lost the job. `cancel` is the reason of a cancellation asked for.
+    event. `avoid` names runners that failed or lost the job, the
+    last one last. `cancel` is the reason of a cancellation asked for.
     """
 
     depends_on: tuple[str, ...] = ()
@@ -262,8 +263,7 @@ def _job_lost(run: Run, job: JobState, envelope: Envelope, seq: int) -> None:
 
 def _end_attempt(job: JobState, how: str) -> None:
     name = runner_name(job.runner)
-    if name not in job.avoid:
-        job.avoid = (*job.avoid, name)[-8:]
+    job.avoid = (*(one for one in job.avoid if one != name), name)[-8:]
     job.ended = how
     job.runner = ""
 

@@ -7,7 +7,6 @@ is harmless and a crash needs no recovery code. Each rule is one function, and t
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from itertools import islice
 from typing import Final
@@ -31,7 +30,7 @@ from headway.core.fleet import LEASE_SECONDS, RunnerState
 from headway.core.plan import Job
 from headway.core.run import JobState, Run, outcome_of
 from headway.core.states import Outcome
-from headway.core.world import Key, Need, World
+from headway.core.world import Need, World
 
 COORDINATOR: Final = "coordinator"
 QUEUED_AT_ONCE_MAX: Final = 64
@@ -54,8 +53,9 @@ def admit_jobs(world: World) -> list[Fact]:
             continue  # the plan is still being read
         jobs = world.plans[run_id]
         if jobs is not None:
-            return [_admit(run, job) for job in jobs.values() if job.name not in run.jobs]
-        facts = _end_unreadable(run)
+            facts = [_admit(run, job) for job in jobs.values() if job.name not in run.jobs]
+        else:
+            facts = _end_unreadable(run)
         if facts:
             return facts
     return []
@@ -108,6 +108,10 @@ def lose_attempts(world: World) -> list[Fact]:
             run = world.runs[run_id]
             lost = JobLost(runner=runner_id, reason=f"runner {runner_id} is gone: {runner.gone}")
             facts.append(_about(run, name, lost, because=runner.cause))
+    for run_id, name in world.strays:
+        run = world.runs[run_id]
+        runner_id = run.jobs[name].runner
+        facts.append(_about(run, name, JobLost(runner=runner_id, reason=f"there is no runner {runner_id}")))
     return facts
 
 
@@ -172,56 +176,18 @@ def queue_jobs(world: World) -> list[Fact]:
 
 def assign_job(world: World) -> list[Fact]:
     """One job gets a slot: of the project that holds fewest, the one that is queued longest."""
-    if world.fleet.paused is not None:
+    if world.fleet.paused is not None or not world.queue or not world.free:
         return []
-    free = [runner for runner in world.fleet.runners.values() if runner.free > 0]
-    if not free:
-        return []
-    best: tuple[int, int, str, str] | None = None
-    for labels, projects in world.queue.items():
-        if not projects or not any(runner.labels.issuperset(labels) for runner in free):
-            continue
-        for project in list(projects):
-            entry = _first(world, projects, project)
-            if entry is not None:
-                rank = (world.project_held.get(project, 0), *entry)
-                best = rank if best is None or rank < best else best
-    if best is None:
-        return []
-    return _assign(world, (best[2], best[3]), free)
-
-
-def _first(world: World, projects: dict[str, list[tuple[int, str, str]]], project: str) -> tuple[int, str, str] | None:
-    """The longest queued job of a project that may start now. Jobs behind a full group are set aside until it frees."""
-    queue = projects[project]
-    while queue:
-        found = world.queued(queue[0])
-        if found is None:
-            heapq.heappop(queue)
-            continue
-        run, job = found
-        group = job.concurrency_group
-        if group and world.group_held.get(group, 0) >= job.concurrency_limit:
-            world.parked.setdefault(group, []).append((run.id, queue[0][2]))
-            heapq.heappop(queue)
-            continue
-        if run.id not in world.plans:
-            return None  # read after a restart; nothing of this project is late for it
-        return queue[0]
-    del projects[project]
-    return None
-
-
-def _assign(world: World, key: Key, free: list[RunnerState]) -> list[Fact]:
+    key = world.queue.next(lambda labels: any(one.labels.issuperset(labels) for one in world.free.values()))
+    if key is None or key[0] not in world.plans:
+        return []  # nobody can start, or the plan is still being read
     run = world.runs[key[0]]
     job = run.jobs[key[1]]
     definition = (world.plans[run.id] or {}).get(key[1])
     if definition is None:
         return [_about(run, key[1], _end_unreadable_job(run, job))]
-    fitting = [runner for runner in free if runner.labels.issuperset(job.runs_on)]
-    runner = min(fitting, key=lambda one: (one.name in job.avoid, -one.free, one.runner))
     event = JobAssigned(
-        runner=runner.runner,
+        runner=_choose(world, job).runner,
         definition=msgspec.structs.replace(definition, depends_on=()),
         source_digest=run.source_digest,
         project=run.project,
@@ -232,6 +198,13 @@ def _assign(world: World, key: Key, free: list[RunnerState]) -> list[Fact]:
         lease_seconds=LEASE_SECONDS,
     )
     return [_about(run, key[1], event)]
+
+
+def _choose(world: World, job: JobState) -> RunnerState:
+    """A free runner that fits: not one that failed or lost the job where another fits, and the last of them last."""
+    rank = {name: at for at, name in enumerate(job.avoid, 1)}
+    fitting = (runner for runner in world.free.values() if runner.labels.issuperset(job.runs_on))
+    return min(fitting, key=lambda one: (rank.get(one.name, 0), -one.free, one.runner))
 
 
 def close_runs(world: World) -> list[Fact]:

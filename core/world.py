@@ -1,13 +1,12 @@
 """Everything the coordinator decides about: the unfinished runs, the fleet, and what needs a word from it.
 
 The world is a fold of the whole log. Beside the runs it keeps indexes, so that a decision costs what it says and
-nothing scans everything: for each kind of decision the jobs that need it, for each set of labels the queue. The
+nothing scans everything: for each kind of decision the jobs that need it, and the queue. The
 indexes follow from the state; `restore` rebuilds them.
 """
 
 from __future__ import annotations
 
-import heapq
 from enum import Enum, auto
 from typing import Final
 
@@ -17,16 +16,14 @@ from headway.core import fleet as fleets
 from headway.core import run as runs
 from headway.core.envelope import Envelope, digest
 from headway.core.events import CoordinatorCheckpointed, CoordinatorElected, RunnerRegistered
-from headway.core.fleet import Fleet
+from headway.core.fleet import Fleet, RunnerState
 from headway.core.plan import Job, Plan
+from headway.core.queue import Key, Queue, Waiting
 from headway.core.run import JobState, Run
-from headway.core.states import State
+from headway.core.states import Outcome, State
 
 FINISHED_KEPT: Final = 10_000
 """How many finished runs are remembered, to know an ask that comes late."""
-
-Key = tuple[str, str]
-"""A job: its run's id and its name."""
 
 
 class Need(Enum):
@@ -65,7 +62,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     seq: int
     runs: list[Run]
     fleet: Fleet
-    finished: dict[str, int]
+    finished: dict[str, Outcome]
     checkpoint: str
     checkpoint_seq: int
 
@@ -77,16 +74,15 @@ class World:
         self.seq = 0
         self.store = ""
         self.runs: dict[str, Run] = {}
-        self.fleet = Fleet(runners={}, departed={})
-        self.finished: dict[str, int] = {}
+        self.fleet = Fleet()
+        self.finished: dict[str, Outcome] = {}
         self.plans: dict[str, dict[str, Job] | None] = {}
         self.checkpoint = ""
         self.checkpoint_seq = 0
         self.needs: dict[Need, dict[Key, None]] = {need: {} for need in Need if need is not Need.ASSIGN}
-        self.queue: dict[tuple[str, ...], dict[str, list[tuple[int, str, str]]]] = {}
-        self.parked: dict[str, list[Key]] = {}
-        self.group_held: dict[str, int] = {}
-        self.project_held: dict[str, int] = {}
+        self.queue = Queue()
+        self.free: dict[str, RunnerState] = {}
+        self.strays: dict[Key, None] = {}
         self.unadmitted: dict[str, None] = {}
         self.closable: dict[str, None] = {}
         self.bereaved: dict[str, None] = {}
@@ -121,6 +117,8 @@ class World:
         job = run.jobs.get(envelope.job)
         holder = job.runner if job else ""
         paused, cancelled = run.paused, run.cancel
+        if envelope.n <= run.n:
+            return  # a number counts once
         runs.evolve(run, envelope, seq)
         run.head = digest(body)
         if envelope.job:
@@ -140,13 +138,23 @@ class World:
         self.unadmitted.pop(run.id, None)
         if run.admitted_seq and not run.open_jobs and not run.outputs_wanted:
             self.closable[run.id] = None
+        else:
+            self.closable.pop(run.id, None)
 
     def _forget(self, run: Run) -> None:
+        assert run.outcome is not None, "only a sealed run is forgotten"
+        for name, job in run.jobs.items():  # all over, unless the seal came too early
+            if job.runner:
+                self._release(run, name, job, job.runner)
+            if job.state is not State.COMPLETED:
+                self.queue.remove((run.id, name))
+                for index in self.needs.values():
+                    index.pop((run.id, name), None)
         del self.runs[run.id]
         self.plans.pop(run.id, None)
         self.unadmitted.pop(run.id, None)
         self.closable.pop(run.id, None)
-        self.finished[run.id] = run.admitted_seq
+        self.finished[run.id] = run.outcome
         if len(self.finished) > FINISHED_KEPT:
             del self.finished[next(iter(self.finished))]
 
@@ -173,66 +181,62 @@ class World:
             else:
                 index.pop(key, None)
         if need is Need.ASSIGN:
-            self.enqueue(run, name, job)
-
-    def enqueue(self, run: Run, name: str, job: JobState) -> None:
-        """Put a job into the queue of its labels and project. Doubles are harmless: see `queued`."""
-        queue = self.queue.setdefault(job.runs_on, {}).setdefault(run.project, [])
-        heapq.heappush(queue, (job.queued_seq, run.id, name))
-
-    def queued(self, entry: tuple[int, str, str]) -> tuple[Run, JobState] | None:
-        """The job behind an entry of the queue, None when the entry no longer means anything."""
-        seq, run_id, name = entry
-        run = self.runs.get(run_id)
-        job = run.jobs.get(name) if run else None
-        if run is None or job is None or job.queued_seq != seq or need_of(run, job) is not Need.ASSIGN:
-            return None
-        return run, job
+            self.queue.add(
+                Waiting(
+                    seq=job.queued_seq,
+                    run=run.id,
+                    job=name,
+                    labels=job.runs_on,
+                    project=run.project,
+                    group=job.concurrency_group,
+                    limit=max(1, job.concurrency_limit),
+                )
+            )
+        else:
+            self.queue.remove(key)
 
     def _hold(self, run: Run, name: str, job: JobState) -> None:
         runner = self.fleet.runners.get(job.runner)
         if runner is not None:
             runner.held.add((run.id, name))
-            if runner.gone:
-                self.bereaved[runner.runner] = None
-        self.project_held[run.project] = self.project_held.get(run.project, 0) + 1
-        if job.concurrency_group:
-            self.group_held[job.concurrency_group] = self.group_held.get(job.concurrency_group, 0) + 1
+            self._index_runner(runner)
+        else:
+            self.strays[(run.id, name)] = None
+        self.queue.hold(run.project, job.concurrency_group)
 
     def _release(self, run: Run, name: str, job: JobState, holder: str) -> None:
         runner = self.fleet.runners.get(holder)
+        self.strays.pop((run.id, name), None)
         if runner is not None:
             runner.held.discard((run.id, name))
-            self._bury(holder)
-        _count_down(self.project_held, run.project)
-        if job.concurrency_group:
-            _count_down(self.group_held, job.concurrency_group)
-            for run_id, parked in self.parked.pop(job.concurrency_group, ()):
-                found = self.runs.get(run_id)
-                if found is not None and need_of(found, found.jobs[parked]) is Need.ASSIGN:
-                    self.enqueue(found, parked, found.jobs[parked])
+            self._index_runner(runner)
+        self.queue.release(run.project, job.concurrency_group)
 
     def _index_fleet(self, envelope: Envelope) -> None:
         event = envelope.data
-        if isinstance(event, RunnerRegistered):
-            for runner in event.replaces:
-                old = self.fleet.runners.get(runner)
-                if old is not None and old.replaced and not old.gone:
-                    self.replaced[runner] = None
-        runner_id: str = getattr(event, "runner", "")
-        runner_state = self.fleet.runners.get(runner_id)
-        if runner_state is not None and runner_state.gone:
-            self.replaced.pop(runner_id, None)
-            if runner_state.held:
-                self.bereaved[runner_id] = None
-            self._bury(runner_id)
+        named = (getattr(event, "runner", ""), *(event.replaces if isinstance(event, RunnerRegistered) else ()))
+        for name in named:
+            runner = self.fleet.runners.get(name)
+            if runner is not None:
+                self._index_runner(runner)
 
-    def _bury(self, runner: str) -> None:
-        """Forget a runner that is gone and holds nothing."""
-        state = self.fleet.runners.get(runner)
-        if state is not None and state.gone and not state.held:
-            fleets.bury(self.fleet, runner)
-            self.bereaved.pop(runner, None)
+    def _index_runner(self, runner: RunnerState) -> None:
+        """Bring what is known of a runner up to date; one that is gone and holds nothing is forgotten."""
+        name = runner.runner
+        if runner.free > 0:
+            self.free[name] = runner
+        else:
+            self.free.pop(name, None)
+        if not runner.gone:
+            if runner.replaced:
+                self.replaced[name] = None
+            return
+        self.replaced.pop(name, None)
+        if runner.held:
+            self.bereaved[name] = None
+        else:
+            self.bereaved.pop(name, None)
+            fleets.bury(self.fleet, name)
 
     def snapshot(self) -> bytes:
         """The state as bytes from which `restore` makes an equal world."""
@@ -263,15 +267,6 @@ def restore(body: bytes) -> World:
         for name in run.jobs:
             world._index_job(run, name, "")
         world._index_run(run)
-    for runner in world.fleet.runners.values():
-        if runner.gone:
-            world.bereaved[runner.runner] = None
-        elif runner.replaced:
-            world.replaced[runner.runner] = None
+    for runner in list(world.fleet.runners.values()):
+        world._index_runner(runner)
     return world
-
-
-def _count_down(counts: dict[str, int], key: str) -> None:
-    counts[key] -= 1
-    if not counts[key]:
-        del counts[key]

@@ -93,8 +93,9 @@ def check_folds(simulation: Simulation) -> None:
     assert once.snapshot() == doubled.snapshot()
     assert resumed is None or resumed.snapshot() == once.snapshot()
     assert not once.runs
-    assert not once.project_held
-    assert not once.group_held
+    assert not once.queue.project_held
+    assert not once.queue.group_held
+    assert not len(once.queue)
     assert not any(once.needs.values())
 
 

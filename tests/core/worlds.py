@@ -23,21 +23,15 @@ def indexes(world: World) -> dict[str, Any]:
     found: dict[str, Any] = {need.name: set(keys) for need, keys in world.needs.items()}
     found["ASSIGN"] = waiting(world)
     for name in ("group_held", "project_held"):
-        found[name] = dict(getattr(world, name))
-    for name in ("unadmitted", "closable", "bereaved", "replaced"):
+        found[name] = dict(getattr(world.queue, name))
+    for name in ("unadmitted", "closable", "bereaved", "replaced", "strays", "free"):
         found[name] = set(getattr(world, name))
     return found
 
 
 def waiting(world: World) -> set[Key]:
     """The jobs that the queue would give a slot, those set aside behind a full group among them."""
-    entries = [entry for projects in world.queue.values() for queue in projects.values() for entry in queue]
-    found = {(run, name) for seq, run, name in entries if world.queued((seq, run, name)) is not None}
-    for run_id, name in (key for keys in world.parked.values() for key in keys):
-        run = world.runs.get(run_id)
-        if run is not None and need_of(run, run.jobs[name]) is Need.ASSIGN:
-            found.add((run_id, name))
-    return found
+    return set(world.queue)
 
 
 def needed(world: World) -> dict[str, set[Key]]:
@@ -71,10 +65,12 @@ def check(world: World) -> None:
 def empty(world: World) -> dict[str, Any]:
     """All that is kept beside the fleet and the names of what is over: {} when nothing is left behind."""
     kept: dict[str, Any] = {need.name: keys for need, keys in world.needs.items()}
-    for name in ("runs", "plans", "parked", "group_held", "project_held"):
+    for name in ("runs", "plans"):
         kept[name] = getattr(world, name)
-    for name in ("unadmitted", "closable", "bereaved", "replaced"):
+    for name in ("group_held", "project_held"):
+        kept[name] = getattr(world.queue, name)
+    for name in ("unadmitted", "closable", "bereaved", "replaced", "strays"):
         kept[name] = getattr(world, name)
-    kept["queue"] = [entry for projects in world.queue.values() for queue in projects.values() for entry in queue]
+    kept["queue"] = [*world.queue, *world.queue.labels]
     kept["held"] = [runner.held for runner in world.fleet.runners.values() if runner.held]
     return {name: what for name, what in kept.items() if what}
