@@ -100,13 +100,16 @@ class Control:
         sock.setblocking(False)
         self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=REQUEST_BYTES_MAX)
 
-    async def close(self) -> None:
-        """Take nothing new, and stop what is being answered, with a word to whoever waits."""
-        self._closing = True
+    def deafen(self, *, quietly: bool) -> None:
+        """Take no new connections. `quietly` says that who is connected is to find another service, not a word."""
+        self._closing = not quietly
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         if self._server is not None:
             self._server.close()
+
+    async def close(self) -> None:
+        """Stop what is being answered, with a word to whoever waits. Nothing new has been taken since `deafen`."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -62,6 +62,8 @@ class _Backlog:
 
 async def events(plane: Plane, asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
     """Events as records, in order, each once. With one run and `follow` it ends after `run.completed`."""
+    if asked.run and asked.follow and await _is_past(plane, asked):
+        return
     backlog = _Backlog(asked)
     stop_listening = plane.follower.listen(backlog.add) if asked.follow else lambda: None
     try:
@@ -88,6 +90,12 @@ async def events(plane: Plane, asked: Asked) -> AsyncGenerator[dict[str, Any], N
                         return
     finally:
         stop_listening()
+
+
+async def _is_past(plane: Plane, asked: Asked) -> bool:
+    """Whether the run was over before the sequence asked for: then nothing will ever come."""
+    rows = await plane.store.fetch("select seq_completed from runs where run = ?", (asked.run,))
+    return bool(rows) and rows[0][0] is not None and asked.start > int(rows[0][0])
 
 
 async def _stored(plane: Plane, asked: Asked, start: int) -> AsyncGenerator[dict[str, Any], None]:

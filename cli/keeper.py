@@ -11,7 +11,6 @@ from headway.core import asks
 from headway.core.blobs import Blobs
 from headway.core.errors import HeadwayError
 from headway.core.events import Output
-from headway.core.log import Unknown
 from headway.core.outputs import Outputs
 
 TRIES: Final = 5
@@ -50,7 +49,8 @@ class OutputKeeper:
                 output = await self._gather(run, job, attempt)
                 missing = "" if output else "nothing had been printed, or it is no longer in the output stream"
                 break
-            except (Unknown, HeadwayError, OSError) as error:
+            except Exception as error:  # whatever it is, the run must not wait for it for ever
+                logger.warning("the output of %s %s/%d could not be gathered: %r", run, job, attempt, error)
                 missing = f"the output stream could not be read: {error}"
                 await asyncio.sleep(PAUSE_SECONDS)
         ask = asks.StoreOutput(run=run, job=job, attempt=attempt, output=output, missing=missing)
@@ -67,4 +67,6 @@ class OutputKeeper:
         if not chunks:
             return None
         body = b"".join(chunk if chunk.endswith(b"\n") else chunk + b"\n" for chunk in chunks)
-        return Output(digest=self._blobs.put_bytes(body), bytes=len(body), records=body.count(b"\n"))
+        return Output(
+            digest=await asyncio.to_thread(self._blobs.put_bytes, body), bytes=len(body), records=body.count(b"\n")
+        )

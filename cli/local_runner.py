@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Final
 
 from headway.core.config import Config
+from headway.core.envelope import Recorded
+from headway.core.events import RunnerLost, RunnerRegistered
 from headway.runners.folder import RunnerFolder
 
 PAUSE_SECONDS: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 5.0
 STOP_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 0.02
+HUNG_SECONDS: Final = 10.0
 NAME: Final = "local"
 
 logger = logging.getLogger("headway.local_runner")
@@ -32,6 +35,7 @@ class LocalRunner:
         self._config = config
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._incarnation = ""
 
     async def run(self) -> None:
         """Start the runner and start it again whenever it ends; until stopped."""
@@ -47,6 +51,21 @@ class LocalRunner:
             pause = PAUSE_SECONDS if lived > PAUSE_SECONDS_MAX else min(pause * 2, PAUSE_SECONDS_MAX)
             logger.warning("the local runner ended with %s after %.1f s; starting it again", code, lived)
             await asyncio.sleep(pause)
+
+    def heard(self, batch: list[Recorded]) -> None:
+        """Watch over the child by what the log says: one that was lost and does not come back hangs, and is killed."""
+        for one in batch:
+            event = one.event
+            if isinstance(event, RunnerRegistered) and event.name == NAME and event.pid == self.pid:
+                self._incarnation = event.runner
+            elif isinstance(event, RunnerLost) and event.runner == self._incarnation:
+                asyncio.get_running_loop().call_later(HUNG_SECONDS, self._kill_hung, event.runner)
+
+    def _kill_hung(self, lost: str) -> None:
+        process = self._process
+        if self._incarnation == lost and process is not None and process.returncode is None:
+            logger.warning("the local runner was lost and did not register again; killing it")
+            process.kill()
 
     async def stop(self) -> None:
         """End the runner; what it still runs is given back. It is killed when it takes too long."""

@@ -74,6 +74,7 @@ class Office:
             while True:
                 await baton.acquire()
                 await self._coordinate(baton)
+                await baton.release()
         finally:
             await baton.release()
 
@@ -98,6 +99,8 @@ class Office:
                     if self.on_stuck is not None:
                         self.on_stuck(error)
                     await asyncio.sleep(OPEN_PAUSE_SECONDS)
+                    if not self.alone:
+                        return  # another service may be able to
             if not lost.done():
                 self.trouble = ""
                 self.coordinator = coordinator
@@ -117,14 +120,21 @@ class Office:
         while True:
             if self.fatal is not None:
                 raise self.fatal
-            answer = await self._ask_once(ask, actor, plan)
+            try:
+                async with asyncio.timeout(max(0.0, end - self._clock.monotonic())):
+                    answer = await self._ask_once(ask, actor, plan)
+            except TimeoutError:
+                answer = Answer(retry=True)
             if answer.refused:
                 raise from_record({"code": answer.code, "message": answer.refused, "next": answer.next})
             if not answer.retry:
                 return answer
             if self._clock.monotonic() > end:
                 why = (self.coordinator and self.coordinator.trouble) or self.trouble or "nobody coordinates"
-                raise UnavailableError(f"no answer in {ASK_SECONDS:g} s: {why}", next="see 'headway doctor'")
+                raise UnavailableError(
+                    f"no answer in {ASK_SECONDS:g} s: {why}; it may be done all the same later",
+                    next="look with 'headway runs' before asking again, and see 'headway doctor'",
+                )
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _ask_once(self, ask: AnyAsk, actor: str, plan: Plan | None) -> Answer:

@@ -20,7 +20,7 @@ from headway.cli.stopping import down
 from headway.cli.submission import admit, described, submission_of
 from headway.core import asks
 from headway.core.clock import from_us
-from headway.core.errors import HeadwayError, NotFoundError, TimedOutError, UsageError
+from headway.core.errors import HeadwayError, NotFoundError, TimedOutError, UnavailableError, UsageError
 from headway.core.log import Unknown
 from headway.projections import queries
 from headway.projections.queries import JobFilter, RunFilter
@@ -28,6 +28,7 @@ from headway.projections.records import ShowRecord
 from headway.runners.source import project_name
 
 LAST_RUNS: Final = 10
+JOBS_MOST: Final = 1000
 RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -143,14 +144,17 @@ class Operations:
         )
         await self._plane.caught_up()
         async with self._plane.store.reading() as db:
-            yield msgspec.to_builtins(await queries.runs(db, asked))
+            found = await queries.runs(db, asked)
+        yield msgspec.to_builtins(found)
 
     async def op_jobs(self, request: Request) -> Answers:
         """Jobs in a state or of a status, by label."""
-        asked = JobFilter(state=request.text("state"), label=request.text("label"))
+        limit = int(request.number("limit", JOBS_MOST))
+        asked = JobFilter(state=request.text("state"), label=request.text("label"), limit=limit)
         await self._plane.caught_up()
         async with self._plane.store.reading() as db:
-            yield msgspec.to_builtins(await queries.jobs(db, asked))
+            found = await queries.jobs(db, asked)
+        yield msgspec.to_builtins(found)
 
     async def op_show(self, request: Request) -> Answers:
         """All there is to know of a run."""
@@ -160,7 +164,8 @@ class Operations:
         """The runners."""
         await self._plane.caught_up()
         async with self._plane.store.reading() as db:
-            yield msgspec.to_builtins(await queries.runners(db))
+            found = await queries.runners(db)
+        yield msgspec.to_builtins(found)
 
     async def op_status(self, request: Request) -> Answers:
         """The service, the queue, the runners and the last runs."""
@@ -239,7 +244,10 @@ class Operations:
 
     async def _ask(self, ask: asks.UserAsk, request: Request, *, run: str = "") -> dict[str, Any]:
         answer = await self._plane.office.ask(ask, actor=request.actor)
-        await self._plane.caught_up(answer.seq)
+        try:
+            await self._plane.caught_up(answer.seq)
+        except UnavailableError as error:  # it is done all the same: only what is shown lags behind
+            request.progress(f"done, but {error.message}")
         return {"seq": answer.seq, "run": run} if run else {"seq": answer.seq}
 
     # Runs by the names people give

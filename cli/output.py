@@ -7,6 +7,7 @@ a gap and without doubles.
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any
@@ -23,6 +24,7 @@ from headway.projections.records import AttemptRecord
 Key = tuple[str, int]
 """A job and an attempt of it."""
 
+MERGED_BYTES_MAX = 64 * 1024 * 1024
 STREAMS = {"out": "stdout", "err": "stderr"}
 
 
@@ -107,18 +109,28 @@ async def attempts(plane: Plane, wanted: Wanted) -> list[AttemptRecord]:
 
 
 async def stored(plane: Plane, wanted: Wanted, shown: Shown) -> AsyncGenerator[dict[str, Any], None]:
-    """What there is now: of each attempt its blob when it has ended, else what the output stream holds."""
-    for one in await attempts(plane, wanted):
-        key = (one.job, one.attempt)
-        if one.output:
-            body = await asyncio.to_thread(plane.blobs.get, one.output)
-            found = [body]
-        elif one.ended is None or one.state == "lost":
-            found = await plane.outputs.read(wanted.run, one.job, one.attempt)
-        else:
-            continue
-        for answer in shown.take(key, found):
-            yield answer
+    """What there is now, in the order in which it was printed.
+
+    Of each attempt it is its blob when it has ended, else what the output stream holds. Where all of it would be too
+    much to hold at once, it comes attempt by attempt.
+    """
+    found = await attempts(plane, wanted)
+    if sum(one.output_bytes for one in found) > MERGED_BYTES_MAX:
+        for one in found:
+            for answer in shown.take((one.job, one.attempt), await _chunks(plane, wanted, one)):
+                yield answer
+        return
+    every = [list(shown.take((one.job, one.attempt), await _chunks(plane, wanted, one))) for one in found]
+    for answer in heapq.merge(*every, key=lambda answer: answer["output"]["timestamp"]):
+        yield answer
+
+
+async def _chunks(plane: Plane, wanted: Wanted, one: AttemptRecord) -> list[bytes]:
+    if one.output:
+        return [await asyncio.to_thread(plane.blobs.get, one.output)]
+    if one.ended is None or one.state == "lost":
+        return await plane.outputs.read(wanted.run, one.job, one.attempt)
+    return []
 
 
 async def followed(plane: Plane, wanted: Wanted) -> AsyncGenerator[dict[str, Any], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from headway.core.clock import Clock
 from headway.core.config import Config
 from headway.core.errors import RefusedError, UnavailableError
 from headway.core.jetstream import JetStreamLog
+from headway.core.log import Unknown
 from headway.core.outputs import Outputs
 from headway.core.server import Server
 from headway.core.wire import Wire
@@ -26,9 +28,15 @@ class Stop:
 
     def __init__(self) -> None:
         self.draining = False
+        self.idle = False
         self._asked = asyncio.Event()
 
     def now(self) -> None:
+        self._asked.set()
+
+    def because_idle(self) -> None:
+        """Stop for want of work: whoever comes now must not notice, but start another service."""
+        self.idle = True
         self._asked.set()
 
     @property
@@ -40,6 +48,8 @@ class Stop:
 
     def refuse_new(self) -> None:
         """Raise when the service takes no new runs."""
+        if self.idle:
+            raise ConnectionResetError("the service is leaving")
         if self.draining or self.asked:
             raise RefusedError("the service is stopping and takes no new runs", next="wait for it, then run again")
 
@@ -67,7 +77,11 @@ class Plane(msgspec.Struct, kw_only=True):
 
     async def caught_up(self, seq: int = 0) -> None:
         """Wait until the tables have everything written here and before, to read one's own writes."""
-        await self.follower.wait_for(max(seq, self.office.seq, self.floor))
+        seq = max(seq, self.office.seq, self.floor)
+        if self.office.coordinator is None:
+            with suppress(Unknown):  # another service writes; while the log is away the tables are all there is
+                seq = max(seq, await self.log.last_seq())
+        await self.follower.wait_for(seq)
 
     @property
     def disk_trouble(self) -> str:

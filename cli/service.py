@@ -32,7 +32,7 @@ from headway.core.blobs import Blobs
 from headway.core.clock import SystemClock, rfc3339
 from headway.core.config import Config
 from headway.core.coordinator import Identity
-from headway.core.errors import HeadwayError, UnavailableError
+from headway.core.errors import BrokenError, HeadwayError, UnavailableError
 from headway.core.home import find_home
 from headway.core.jetstream import JetStreamLog
 from headway.core.outputs import Outputs
@@ -107,6 +107,11 @@ async def _serve(home: Path, config: Config, *, detached: bool) -> int:
         except HeadwayError as error:
             control.last_word = error  # whoever waits for an answer is told why there is none
             raise
+        except Exception as error:
+            control.last_word = BrokenError(
+                f"the service failed: {error!r}", next="its log has the details; please report it"
+            )
+            raise
         finally:
             (home / "service.json").unlink(missing_ok=True)
             await control.close()
@@ -119,6 +124,7 @@ async def _watch(plane: Plane, control: Control, *, detached: bool) -> None:
     plane.office.on_lost = keeper
     plane.office.alone = plane.server is not None and plane.server.owned
     plane.follower.listen(plane.office.departed)
+    plane.follower.listen(plane.runner.heard)
     parts = [
         asyncio.create_task(plane.office.run(), name="coordinator"),
         asyncio.create_task(_project(plane), name="projector"),
@@ -134,6 +140,8 @@ async def _watch(plane: Plane, control: Control, *, detached: bool) -> None:
         for task in done - {stopping}:
             task.result()
     finally:
+        plane.stop.now()
+        control.deafen(quietly=plane.stop.idle)
         await plane.runner.stop()
         for task in (*parts, stopping):
             task.cancel()
@@ -151,13 +159,14 @@ async def _project(plane: Plane) -> None:
 
 
 async def _idle(plane: Plane, control: Control) -> None:
-    """Return when nothing has been asked and nothing has run for as long as the configuration says."""
+    """End the service when nothing has been asked and nothing has run for as long as the configuration says."""
     loop = asyncio.get_running_loop()
     busy = loop.time()
     while loop.time() - max(busy, control.last_used) < plane.config.idle_exit_seconds:
         await asyncio.sleep(IDLE_LOOK_SECONDS)
         if control.connections or (plane.office.unfinished != 0 and plane.office.fatal is None):
             busy = loop.time()
+    plane.stop.because_idle()
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from headway.cli.control import Answers, Request
 from headway.cli.plane import Plane
@@ -26,12 +26,8 @@ async def down(plane: Plane, request: Request) -> Answers:
         )
     if mode == "drain":
         await _drain(plane, request)
-    yield _stopped()
     plane.stop.now()
-
-
-def _stopped() -> dict[str, Any]:
-    return {"stopped": True}
+    yield {"stopped": True}
 
 
 async def _drain(plane: Plane, request: Request) -> None:

@@ -155,8 +155,14 @@ class Coordinator:
                 for stored in batch:
                     desk.take(stored)
         for run, digest in desk.plans_missing():
-            desk.world.give_plan(run, self._plan(digest))
+            desk.world.give_plan(run, self._plan_again(run, digest))
         return desk
+
+    def _plan_again(self, run: str, digest: str) -> Plan | None:
+        """The plan of a run that is under way; None for one that is damaged. Raises Unknown when it is out of reach."""
+        if not self._blobs.has(digest):
+            raise Unknown(f"the plan {digest} of run {run} is not in the blob store {self._blobs.folder}")
+        return self._plan(digest)
 
     async def _checkpoint(self) -> bytes | None:
         stored = await self._log.last("headway.ctl")
@@ -173,7 +179,9 @@ class Coordinator:
     def _plan(self, digest: str) -> Plan | None:
         try:
             return decode_plan(self._blobs.get(digest))
-        except (HeadwayError, msgspec.MsgspecError, OSError):
+        except OSError as error:
+            raise Unknown(f"the blob {digest} cannot be read: {error}") from error
+        except (HeadwayError, msgspec.MsgspecError):
             return None
 
     def _hear(self, desk: Desk, waiting: Waiting) -> None:
@@ -212,12 +220,20 @@ class Coordinator:
         except Exception as error:
             self._broke(error)
             return
-        if desk.checkpoint_due():
-            seq = desk.world.seq
-            digest = self._blobs.put_bytes(desk.world.snapshot())
-            entries += desk.checkpointed(digest=digest, seq=seq, at=self._clock.wall_us())
         self._send(entries)
         self._set_timer(desk)
+        if desk.checkpoint_due() and self._desk is desk:
+            self._checkpoint_now(desk)
+
+    def _checkpoint_now(self, desk: Desk) -> None:
+        """Store the state as a blob and name it on the log. That only saves time: when it fails, the next may work."""
+        seq = desk.world.seq
+        try:
+            digest = self._blobs.put_bytes(desk.world.snapshot())
+        except (HeadwayError, OSError) as error:
+            logger.warning("no checkpoint at %d: %s", seq, error)
+            return
+        self._send(desk.checkpointed(digest=digest, seq=seq, at=self._clock.wall_us()))
 
     def _set_timer(self, desk: Desk) -> None:
         if self._timer is not None:
@@ -318,6 +334,9 @@ class Coordinator:
                 break
             except (Unknown, HeadwayError) as again:
                 error = Unknown(str(again))
+            except Exception as again:
+                logger.exception("the log could not be read again")
+                error = Unknown(f"{type(again).__name__}: {again}")
         self.trouble = ""
         again_heard = list(self._waiting)
         self._waiting.clear()

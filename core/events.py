@@ -172,10 +172,14 @@ class JobAttemptFailed(Event, frozen=True, kw_only=True, tag="job.attempt_failed
 
 
 class JobLost(Event, frozen=True, kw_only=True, tag="job.lost"):
-    """The runner that held the attempt is gone or silent; the attempt no longer counts."""
+    """The runner that held the attempt is gone or silent; the attempt no longer counts.
+
+    `given_back` says that the runner stopped in good order: then it is no loss that a job could have caused.
+    """
 
     runner: str
     reason: str
+    given_back: bool = False
 
 
 class JobOutputStored(Event, frozen=True, kw_only=True, tag="job.output_stored"):

@@ -31,7 +31,8 @@ DEPARTED_KEPT: Final = 10_000
 
 
 class RunnerState(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A runner as it stands. `held` has the (run, job) pairs that occupy its slots; `gone` is why it is no more.
+    """A runner as it stands. `held` has the (run, job) pairs that occupy its slots; `gone` is why it is no more,
+    `left` that it went in good order.
 
     A `replaced` one was proved dead by its next incarnation, and is about to be lost.
     """
@@ -42,6 +43,7 @@ class RunnerState(msgspec.Struct, kw_only=True, omit_defaults=True):
     slots: int
     drained: bool = False
     gone: str = ""
+    left: bool = False
     replaced: bool = False
     held: set[tuple[str, str]] = set()
     cause: str = ""
@@ -87,6 +89,7 @@ def evolve(fleet: Fleet, envelope: Envelope) -> Fleet:
         case RunnerLost(runner=runner, reason=reason) if runner in fleet.runners:
             _gone(fleet.runners[runner], reason, envelope.id)
         case RunnerLeft(runner=runner) if runner in fleet.runners:
+            fleet.runners[runner].left = True
             _gone(fleet.runners[runner], "it stopped", envelope.id)
         case FleetPaused(reason=reason) if fleet.paused is None:
             fleet.paused = reason

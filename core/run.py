@@ -254,7 +254,7 @@ def _job_lost(run: Run, job: JobState, envelope: Envelope, seq: int) -> None:
     assert isinstance(event, JobLost)
     if envelope.attempt != job.attempt or job.runner != event.runner:
         return
-    job.losses += 1
+    job.losses += not event.given_back
     _end_attempt(job, "lost")
     job.cause = envelope.id
     job.outputs_wanted = (*job.outputs_wanted, envelope.attempt)

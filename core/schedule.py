@@ -106,7 +106,8 @@ def lose_attempts(world: World) -> list[Fact]:
         runner = world.fleet.runners[runner_id]
         for run_id, name in sorted(runner.held):
             run = world.runs[run_id]
-            lost = JobLost(runner=runner_id, reason=f"runner {runner_id} is gone: {runner.gone}")
+            reason = f"runner {runner_id} is gone: {runner.gone}"
+            lost = JobLost(runner=runner_id, reason=reason, given_back=runner.left)
             facts.append(_about(run, name, lost, because=runner.cause))
     for run_id, name in world.strays:
         run = world.runs[run_id]

@@ -37,11 +37,14 @@ from tests.core.story import (
 A, B = life("a"), life("b")
 
 
-def gone(story: Story, name: str, *, attempt: int = 1, to: str = A, why: str = "it stopped") -> None:
-    """The runner leaves, and what it held is lost."""
-    story.hears(asks.LeaveRunner(runner=to))
-    lost = JobLost(runner=to, reason=f"runner {to} is gone: {why}")
-    assert story.decides()[0] == of_job(name, lost, attempt=attempt)
+def gone(story: Story, name: str, *, attempt: int = 1, to: str = A) -> None:
+    """The runner is silent for its whole lease, and what it held is lost."""
+    story.clock.advance(LEASE_SECONDS - 1)
+    for other in story.world.fleet.runners.keys() - {to}:
+        story.hears(asks.RenewRunner(runner=other))
+    story.clock.advance(1)
+    lost = JobLost(runner=to, reason=f"runner {to} is gone: it has been silent for {LEASE_SECONDS} s")
+    assert of_job(name, lost, attempt=attempt) in story.decides()
 
 
 # admit_jobs
@@ -145,10 +148,11 @@ def test_what_a_runner_held_that_left_is_lost_and_queued_again(state: State) -> 
     story = given(runner("a"), submitted("build")).reaches("build", state)
     story.hears(asks.LeaveRunner(runner=A))
     story.says(
-        of_job("build", JobLost(runner=A, reason=f"runner {A} is gone: it stopped")),
+        of_job("build", JobLost(runner=A, reason=f"runner {A} is gone: it stopped", given_back=True)),
         queued("build", reason="lost", attempt=2),
     )
     assert story.job("build").outputs_wanted == (1,)
+    assert story.job("build").losses == 0, "what was given back in good order is no loss"
 
 
 def test_a_silent_runner_is_lost_exactly_when_its_lease_ends() -> None:
