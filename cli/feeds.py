@@ -15,6 +15,7 @@ import msgspec
 
 from headway.cli.plane import Plane
 from headway.core.envelope import Recorded, record
+from headway.core.events import type_of
 from headway.projections import queries
 
 BACKLOG_MAX: Final = 20_000
@@ -82,11 +83,10 @@ async def events(plane: Plane, asked: Asked) -> AsyncGenerator[dict[str, Any], N
                     if recorded.seq <= at:
                         continue
                     at = recorded.seq
-                    found = record(recorded)
-                    over = asked.run != "" and found["type"] == "run.completed"
-                    if not asked.type or found["type"] == asked.type:
-                        yield found
-                    if over:
+                    kind = type_of(recorded.event)
+                    if asked.type in ("", kind):
+                        yield record(recorded)
+                    if asked.run and kind == "run.completed":
                         return
     finally:
         stop_listening()

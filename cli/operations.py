@@ -120,7 +120,7 @@ class Operations:
         try:
             async with asyncio.timeout(limit if limit >= 0 else None):
                 for run in dict.fromkeys(runs):
-                    async with aclosing(feeds.events(self._plane, feeds.Asked(run=run))) as found:
+                    async with aclosing(feeds.events(self._plane, feeds.Asked(run=run, type="run.completed"))) as found:
                         async for _ in found:
                             pass
                     yield {"run": msgspec.to_builtins((await self._show(run)).run)}

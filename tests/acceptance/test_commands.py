@@ -175,14 +175,15 @@ def test_logs_follow_to_the_end_of_the_run(product: Product, tmp_path: Path) -> 
 
 
 def test_logs_are_chosen_by_job_step_attempt_and_text(product: Product) -> None:
-    """Stdout and stderr in the order they came; what is asked for and nothing else."""
+    """Jobs, stdout and stderr in the order they came; what is asked for and nothing else."""
     script = ["echo one; echo two >&2", "echo three", '[ "$HEADWAY_ATTEMPT" = 2 ] || exit 1']
-    product.write(json.dumps({"jobs": {"a": {"steps": script, "retry_count": 1}, "b": {"steps": ["echo other"]}}}))
+    jobs = {"a": {"steps": script, "retry_count": 1, "depends_on": ["b"]}, "b": {"steps": ["echo other"]}}
+    product.write(json.dumps({"jobs": jobs}))
     product.ok("run")
     assert product.ok("logs", "@", "a") == "one\ntwo\nthree\n"
     assert product.ok("logs", "@", "a", "--attempt", "1", "--step", "1") == "three\n"
     assert product.ok("logs", "@", "a", "--tail", "1") == "three\n"
-    assert product.ok("logs", "@", "--grep", "t.o|her") == "a ! two\nb | other\n"
+    assert product.ok("logs", "@", "--grep", "t.o|her") == "b | other\na ! two\n"
     records = [json.loads(line) for line in product.ok("logs", "@", "a", "--json").splitlines()]
     assert list(records[0]) == ["job", "attempt", "step", "seq", "stream", "timestamp", "message"]
     assert [(one["attempt"], one["stream"]) for one in records] == [(2, "stdout"), (2, "stderr"), (2, "stdout")]

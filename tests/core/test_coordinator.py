@@ -192,3 +192,36 @@ async def test_a_start_reads_from_the_checkpoint(tmp_path: Path) -> None:
         assert fresh.desk is not None
         assert fresh.desk.world.seq == len(desk.log.entries)
         await fresh.close()
+
+
+async def test_a_checkpoint_that_cannot_be_stored_costs_nothing(desk: Desk, tmp_path: Path) -> None:
+    """Decisions are sent before the checkpoint, and a store that fails is tried again later."""
+    for _ in range(CHECKPOINT_EVERY // 2 - 1):
+        await desk.coordinator.ask(asks.PauseFleet(), actor="user:x")
+        await desk.coordinator.ask(asks.ResumeFleet(), actor="user:x")
+    admit = desk.admit()
+    (tmp_path / "sha256").rename(tmp_path / "away")
+    (tmp_path / "sha256").write_text("not a folder")
+    assert len(desk.log.entries) < CHECKPOINT_EVERY
+    plan = Plan(name="p", jobs=(Job(name="a"),))
+    assert (await desk.coordinator.ask(admit, actor="user:x", plan=plan)).seq
+    await settled(desk, holds="job.queued")
+    (tmp_path / "sha256").unlink()
+    (tmp_path / "away").rename(tmp_path / "sha256")
+    assert (await desk.coordinator.ask(register(), actor="runner:r")).seq
+    await settled(desk, holds="coordinator.checkpointed")
+
+
+async def test_a_plan_out_of_reach_is_waited_for(desk: Desk, tmp_path: Path) -> None:
+    """A store that is away for a while must not fail the jobs of a run; a damaged plan does."""
+    await desk.coordinator.ask(desk.admit(), actor="user:x")
+    await settled(desk, holds="job.queued")
+    (tmp_path / "sha256").rename(tmp_path / "away")
+    fresh = desk.another("fresh")
+    with pytest.raises(Unknown, match="is not in the blob store"):
+        await fresh.open()
+    (tmp_path / "away").rename(tmp_path / "sha256")
+    await fresh.open()
+    assert (await fresh.ask(register(), actor="runner:r")).seq
+    await settled(desk, holds="job.assigned")
+    await fresh.close()
