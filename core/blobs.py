@@ -182,9 +182,10 @@ class Blobs:
     def _settle(self, path: Path, digest: str) -> None:
         """Rename a synced file to where its digest belongs, replacing what has another size and so is damaged."""
         place = self._place(digest)
+        _make_folder(self.folder)
         for folder in (place.parent.parent, place.parent):
             with contextlib.suppress(FileExistsError):
-                folder.mkdir(parents=True, mode=0o700)
+                folder.mkdir(mode=0o700)
                 _sync_folder(folder.parent)
         with contextlib.suppress(FileNotFoundError):
             if place.stat().st_size == path.stat().st_size:
@@ -214,8 +215,9 @@ class BlobWriter:
         self._blobs = blobs
         self._hash = hashlib.sha256()
         self._bytes = 0
+        _make_folder(blobs.folder)
         tmp = blobs.folder / "tmp"
-        tmp.mkdir(parents=True, exist_ok=True, mode=0o700)
+        tmp.mkdir(exist_ok=True, mode=0o700)
         self._path = tmp / secrets.token_hex(12)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
@@ -251,6 +253,12 @@ class BlobWriter:
     ) -> None:
         os.close(self._fd)
         self._path.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """The store's own folder, for its user alone; `mkdir` gives a mode only to the last folder that it makes."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -215,6 +215,7 @@ class Store:
 
     async def _open_writer(self) -> str:
         """Open or make the tables. Says what is wrong with what is there, "" when nothing is."""
+        _keep_private(self.path)
         try:
             self._writer = await aiosqlite.connect(
                 self.path, factory=writer_of(self._staging), isolation_level=None, cached_statements=256
@@ -295,7 +296,7 @@ def _check_place(path: Path, *, make: bool) -> None:
     why = ""
     try:
         if make:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.is_file():
             why = "" if os.access(path, os.R_OK | os.W_OK) else "permission denied"
         elif path.exists() or not make:
@@ -306,6 +307,22 @@ def _check_place(path: Path, *, make: bool) -> None:
         why = (error.strerror or str(error)).lower()
     if why:
         raise _unusable(path, why)
+
+
+def _keep_private(path: Path) -> None:
+    """Make the file, if need be, and let only its user at it and its folder. SQLite's other files take its mode.
+
+    A file that is there is not opened, as above.
+    """
+    try:
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        for one, mode in ((path.parent, 0o700), *((file, 0o600) for file in (path, *_beside(path)))):
+            with suppress(FileNotFoundError, PermissionError):  # another's folder keeps the mode its owner gave it
+                if one.stat().st_mode & 0o077:
+                    one.chmod(mode)
+    except OSError as error:
+        raise _unusable(path, (error.strerror or str(error)).lower()) from error
 
 
 def _unusable(path: Path, why: str) -> StoreError:

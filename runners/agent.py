@@ -171,8 +171,8 @@ class Agent:
         """Say what earlier incarnations could not, then register in their place."""
         for path in self._folder.spools():
             for report in await asyncio.to_thread(unanswered, path):
-                answer = await ask_until_answered(link, report, retries_max=20)
-                logger.info("a fact of %s was delivered late: %s", report.runner, answer.refused or "accepted")
+                answer = await ask_until_answered(link, report)
+                logger.info("facts of %s were delivered late: %s", report.runner, answer.refused or "accepted")
             path.unlink(missing_ok=True)
         earlier = self._folder.earlier()
         self._folder.note((*earlier, name))

@@ -28,6 +28,8 @@ _PASSED_ON = """
 """
 PASSED_ON: Final = frozenset(_PASSED_ON.split())
 """What a job sees of the runner's environment, besides LC_*; everything else may be a secret."""
+_PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+_USER: Final = re.compile(r"(?s)\A([^/@]*://)?.*@")
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FILE_BYTES_MAX: Final = 1 << 20
@@ -56,8 +58,11 @@ class Carried(msgspec.Struct):
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """What jobs see of the runner's own environment."""
+    """What jobs see of the runner's own environment. Proxies lose the user and password they are used with."""
     found = {name: value for name, value in environ.items() if name in PASSED_ON or name.startswith("LC_")}
+    for name in found:
+        if name.lower() in _PROXIES:
+            found[name] = _USER.sub(r"\1", found[name])
     found.setdefault("PATH", DEFAULT_PATH)
     return found
 
@@ -91,7 +96,9 @@ class Environment:
     def __init__(
         self, place: Place, assigned: JobAssigned, *, variables: dict[str, str], system: dict[str, str]
     ) -> None:
-        self._weakest = {**system, "CI": "true", "TMPDIR": str(place.tmp), **variables}
+        # Git in a job must not find a repository that the runner's folder happens to be in.
+        of_job = {"CI": "true", "TMPDIR": str(place.tmp), "GIT_CEILING_DIRECTORIES": str(place.workspace.parent.parent)}
+        self._weakest = {**system, **of_job, **variables}
         self._parameters = assigned.parameters
         self._own = own_variables(place, assigned)
         self.carried = Carried()
@@ -156,9 +163,10 @@ def _read(path: Path, what: str) -> str:
         return ""
     except OSError as error:
         raise BadEnvironment(f"{what} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise BadEnvironment(f"{what} is no longer a file")
     with open(fd, "rb") as source:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise BadEnvironment(f"{what} is no longer a file")
         body = source.read(FILE_BYTES_MAX + 1)
     if len(body) > FILE_BYTES_MAX:
         raise BadEnvironment(f"{what} is larger than {FILE_BYTES_MAX >> 20} MiB")

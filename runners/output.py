@@ -18,6 +18,7 @@ import asyncio
 import codecs
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -26,8 +27,10 @@ import msgspec
 
 from headway.core.blobs import Blobs
 from headway.core.clock import Clock
+from headway.core.errors import UnavailableError
 from headway.core.events import Output
 from headway.runners.executor import Stream
+from headway.runners.workspace import fresh_file
 
 RECORD_BYTES_MAX: Final = 32 * 1024
 MESSAGE_BYTES: Final = 128 * 1024
@@ -144,6 +147,8 @@ class OutputWriter:
         self._publisher = publisher
         self._kept_bytes_max = kept_bytes_max
         self._fd = -1
+        self._inode = (0, 0)
+        self._file_bytes = 0
         self._held = bytearray()
         self._held_stream: Stream = "out"
         self._held_since_us = 0
@@ -194,8 +199,18 @@ class OutputWriter:
         """Keep the file as a blob; None when nothing was printed. Blocks; call it in a thread, after `close`."""
         if not self.records:
             return None
+        self._check_file()
         digest, size = blobs.put_file(self._path, move=True)
         return Output(digest=digest, bytes=size, records=self.records, truncated=bool(self.truncated))
+
+    def _check_file(self) -> None:
+        """Whether the file is the one that was written here, and as it was: the job could reach it."""
+        why = "the job changed or removed the file it was in"
+        with contextlib.suppress(OSError):
+            found = os.lstat(self._path)
+            if ((found.st_dev, found.st_ino), found.st_size) == (self._inode, self._file_bytes):
+                return
+        raise UnavailableError(why, next="have the job leave the folder above its workspace alone")
 
     async def caught_up(self) -> None:
         """Send what waits, as far as that is quick."""
@@ -252,27 +267,28 @@ class OutputWriter:
             return
         body = bytes(self._lines)
         self._lines.clear()
-        start = 0
         try:
             if self._fd < 0:
-                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            start = os.fstat(self._fd).st_size
+                self._fd = fresh_file(self._path, flags=os.O_APPEND)
+                made = os.fstat(self._fd)
+                self._inode = (made.st_dev, made.st_ino)
             left = memoryview(body)
             while left:
                 left = left[os.write(self._fd, left) :]
         except OSError as error:
-            self._cannot_write(start, body, error)
+            self._cannot_write(body, error)
             return
+        self._file_bytes += len(body)
         self._publisher.wrote(body)
 
-    def _cannot_write(self, start: int, body: bytes, error: OSError) -> None:
+    def _cannot_write(self, body: bytes, error: OSError) -> None:
         """The disk is full or worse: the file ends before this, the job goes on."""
         self.truncated = f"output can no longer be kept: {(error.strerror or str(error)).lower()}"
         self.records -= body.count(b"\n")
         self._held.clear()
         if self._fd >= 0:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, start)
+                os.ftruncate(self._fd, self._file_bytes)
 
     def _truncate(self, why: str) -> None:
         self._cut(final=True)
@@ -302,9 +318,11 @@ def text_of(records: list[Record], stream: Stream | None = None) -> str:
 
 def _lines(path: Path, *, start: int, end: int) -> bytes:
     """Whole lines of the file from `start`, up to `end` or a bit before."""
-    with path.open("rb", buffering=0) as source:
-        source.seek(start)
-        body = source.read(end - start)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        body = os.pread(fd, end - start, start) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    finally:
+        os.close(fd)
     return body[: body.rfind(b"\n") + 1]
 
 

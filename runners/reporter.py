@@ -132,19 +132,13 @@ class Reporter:
             return 0  # a full disk must not keep the report from being sent
 
 
-async def ask_until_answered(link: Link, ask: RunnerAsk, *, retries_max: int = 0) -> Answer:
-    """The coordinator's answer, however often it has to be asked; the same ask twice does no harm.
-
-    After `retries_max` times "not now", that is the answer; with 0 there is no limit.
-    """
-    retries = 0
+async def ask_until_answered(link: Link, ask: RunnerAsk) -> Answer:
+    """The coordinator's answer, however often it has to be asked; the same ask twice does no harm."""
     while True:
         try:
             answer = await link.ask(ask, timeout_seconds=ASK_SECONDS)
         except Unknown:
             answer = None
-        if answer is not None:
-            retries += answer.retry
-            if not answer.retry or retries == retries_max:
-                return answer
+        if answer is not None and not answer.retry:
+            return answer
         await asyncio.sleep(PAUSE_SECONDS)

@@ -20,6 +20,7 @@ import msgspec
 from headway.core.blobs import Blobs, BlobWriter
 from headway.core.errors import UnavailableError, UsageError
 from headway.core.events import Source
+from headway.runners.workspace import leads_out
 
 READ_BYTES: Final = 1 << 20
 PROGRESS_SECONDS: Final = 1.0
@@ -76,11 +77,12 @@ class _Packer:
         self._progress = progress
         self._next_words = time.monotonic() + PROGRESS_SECONDS
         self._notes: list[str] = []
+        self._links: dict[str, str] = {}
         self.files = 0
         self.bytes = 0
 
     def write(self, writer: BlobWriter) -> None:
-        """All members, then the end of the archive."""
+        """All files, all links, then the end of the archive."""
         held = bytearray()
         for path in sorted(self._tree.paths, key=os.fsencode):
             for block in self._member(path):
@@ -91,6 +93,8 @@ class _Packer:
             if time.monotonic() > self._next_words:
                 self._next_words += PROGRESS_SECONDS
                 self._progress(f"packing the source: {self.files:,} files, {self.bytes >> 20:,} MiB")
+        for header in self._linked():
+            held += header
         held += b"\0" * 1024
         writer.write(bytes(held))
 
@@ -108,7 +112,7 @@ class _Packer:
             if stat.S_ISREG(found.st_mode):
                 yield from self._file(path, full)
             elif stat.S_ISLNK(found.st_mode):
-                yield from self._link(path, os.readlink(full))
+                self._links[path] = os.readlink(full)
             elif stat.S_ISDIR(found.st_mode):
                 self._note(path, "is a repository of its own, or an empty folder, and is left out")
             else:
@@ -141,13 +145,15 @@ class _Packer:
         self.files += 1
         self.bytes += found.st_size
 
-    def _link(self, path: str, target: str) -> Iterator[bytes]:
-        way = os.path.normpath(os.path.join(os.path.dirname(path), target))
-        if os.path.isabs(target) or way == ".." or way.startswith("../"):
-            self._note(path, f"is a link that leads out of the tree, to {target}, and is left out")
-            return
-        yield _header(path, linked=target)
-        self.files += 1
+    def _linked(self) -> Iterator[bytes]:
+        """The links that unpacking will not refuse. One that is left out may change where others lead."""
+        while out := [path for path in self._links if leads_out(path, self._links)]:
+            for path in out:
+                target = self._links.pop(path)
+                self._note(path, f"is a link that leads out of the tree, to {target}, and is left out")
+        for path, target in self._links.items():
+            yield _header(path, linked=target)
+            self.files += 1
 
     def _note(self, path: str, what: str) -> None:
         self._notes.append(f"{path} {what}")
@@ -188,12 +194,35 @@ def _leave_out_state(tree: _Tree, blobs: Blobs, *, progress: Callable[[str], Non
     store = os.path.realpath(blobs.folder)
     home = os.path.dirname(store)
     state = home if os.path.exists(os.path.join(home, "service.lock")) else store
-    if state != top and state.startswith(top + "/"):
-        inside = state[len(top) + 1 :] + "/"
+    if _is_home(top):
+        raise UsageError(
+            f"{top} holds Headway's own state and its passwords, so it cannot be submitted",
+            next="go to the folder of your project, or set HEADWAY_HOME to another folder",
+        )
+    states = _other_homes(tree)
+    if state.startswith(top + "/"):
+        states.add(state[len(top) + 1 :])
+    for inside in sorted(f"{path}/" for path in states):
         found = len(tree.paths)
         tree.paths = [path for path in tree.paths if not path.startswith(inside)]
         if len(tree.paths) < found:
             progress(f"{inside} holds Headway's own state and is left out")
+
+
+def _other_homes(tree: _Tree) -> set[str]:
+    """The folders below the top that are the state of some Headway, whose passwords would be packed."""
+    seen = {""}
+    found = set()
+    for path in tree.paths:
+        while (path := os.path.dirname(path)) not in seen:
+            seen.add(path)
+            if _is_home(os.path.join(tree.top, path)):
+                found.add(path)
+    return found
+
+
+def _is_home(folder: str) -> bool:
+    return os.path.lexists(os.path.join(folder, "service.lock")) and os.path.isdir(os.path.join(folder, "nats"))
 
 
 def _git_tree(folder: Path) -> _Tree | None:

@@ -18,10 +18,10 @@ from headway.runners.executor import GRACE_SECONDS, Chunk, Command, Executor, Ex
 from headway.runners.output import OutputWriter
 from headway.runners.reporter import Reporter
 from headway.runners.shells import NoShell, Shell, choose_shell
-from headway.runners.workspace import Workspace
+from headway.runners.workspace import Workspace, fresh_file
 
-STEP_SECONDS: Final = 30 * 60
 JOB_SECONDS: Final = 60 * 60
+"""For a job that does not say. A step that does not say may take what is left of its job."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +134,7 @@ class Steps:
         try:
             script = _write_script(self._workspace.step / f"{index}{shell.suffix}", step.script)
             for name in ("HEADWAY_ENV", "HEADWAY_PATH"):
-                os.close(os.open(environment[name], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                os.close(fresh_file(Path(environment[name])))
             folder = working_folder(self._workspace.workspace, step.working_directory)
         except BadEnvironment as error:
             return Ended(outcome=Outcome.FAILED, reason=str(error))
@@ -170,13 +170,12 @@ class Steps:
 
     def _time_left(self, step: Step) -> tuple[float, str]:
         """How long the step may take, and what to say when it takes longer."""
-        of_step = step.timeout_seconds or STEP_SECONDS
+        of_step = step.timeout_seconds
         of_job = self._deadline - asyncio.get_running_loop().time()
-        if of_step <= of_job:
+        if of_step and of_step <= of_job:
             return of_step, f"timed out after {plain_seconds(of_step)}"
-        return max(
-            of_job, 0.0
-        ), f"ran into the job's timeout of {plain_seconds(self._job.timeout_seconds or JOB_SECONDS)}"
+        whole = plain_seconds(self._job.timeout_seconds or JOB_SECONDS)
+        return max(of_job, 0.0), f"ran into the job's timeout of {whole}"
 
     def _judged(self, exited: Exited, timeout_reason: str) -> Ended:
         timed_out = exited.stopped and exited.reason == timeout_reason
@@ -229,7 +228,7 @@ def _may_retry(ended: Ended) -> bool:
 def _write_script(path: Path, script: str) -> Path:
     """The script as a file, so that it may have any length and errors name its lines."""
     body = os.fsencode(script if script.endswith("\n") else script + "\n")
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o700)
+    fd = fresh_file(path, mode=0o700)
     try:
         left = memoryview(body)
         while left:

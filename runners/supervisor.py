@@ -42,8 +42,12 @@ class Supervisor:
         self.poll.register(socket.fileno(), select.POLLIN)
         self.inbox = bytearray()
         self.fds: list[int] = []
-        self.running: dict[int, tuple[int, int]] = {}
-        """pid -> the request's id, and the pidfd that becomes readable when it ends."""
+        self.running: dict[int, int] = {}
+        """pid -> the request's id"""
+        self.woken, wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.poll.register(self.woken, select.POLLIN)
+        _signal.signal(17, lambda number, frame: None)  # SIGCHLD only makes the pipe readable
+        _signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
         self.stopped: set[int] = set()
         self.lease_end = 0.0
         self.lapsed = 0
@@ -64,7 +68,8 @@ class Supervisor:
                     if not self.receive():
                         return
                 else:
-                    self.end_of(fd)
+                    os.read(fd, 1 << 16)
+                    self.reap()
 
     def receive(self) -> bool:
         """Take in what the runner sent; False when it is gone."""
@@ -117,14 +122,12 @@ class Supervisor:
             os.close(out)
             os.close(err)
             os.chdir("/")
-        pidfd = os.pidfd_open(pid)
-        self.running[pid] = (request, pidfd)
-        self.poll.register(pidfd, select.POLLIN)
+        self.running[pid] = request
         self.answer("spawned", request, pid)
 
     def on_signal(self, request: int, number: int) -> None:
         """Signal a process group; one that has ended is not there to be signalled."""
-        for pid, (known, _) in self.running.items():
+        for pid, known in self.running.items():
             if known == request:
                 self.stopped.add(pid)
                 signal_group(pid, number)
@@ -139,23 +142,19 @@ class Supervisor:
         """The runner holds its lease for so long; 0 means for ever."""
         self.lease_end = alive_seconds() + seconds if seconds else 0.0
 
-    def end_of(self, pidfd: int) -> None:
-        """A process that the runner asked for has ended."""
-        for pid, (_, known) in self.running.items():
-            if known == pidfd:
-                if pid in self.stopped:
-                    signal_group(pid, 9)  # before its number is free for others: the rest of what was stopped
-                self.reaped(*os.wait4(pid, 0))
-                return
+    def reap(self) -> None:
+        """Take leave of every child that has ended, also of the adopted ones, which would stay as zombies."""
+        while pid := ended_child():
+            if pid in self.stopped:
+                signal_group(pid, 9)  # before its number is free for others: the rest of what was stopped
+            self.reaped(*os.wait4(pid, 0))
 
     def reaped(self, pid: int, status: int, usage: object) -> None:
         """Answer for one of ours; an adopted one just goes."""
         if pid not in self.running:
             return
-        request, pidfd = self.running.pop(pid)
+        request = self.running.pop(pid)
         self.stopped.discard(pid)
-        self.poll.unregister(pidfd)
-        os.close(pidfd)
         user, system, memory_kib = usage[:3]  # type: ignore[index]
         self.answer("exited", request, status, int((user + system) * 1000), memory_kib * 1024, self.lapsed)
 
@@ -221,6 +220,15 @@ def any_child() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def ended_child() -> int:
+    """A child that has ended and was not waited for, 0 when there is none; it still has its number afterwards."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return found.si_pid if found is not None else 0
 
 
 def main(arguments: list[str]) -> None:

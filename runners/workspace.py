@@ -16,7 +16,7 @@ import secrets
 import shutil
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Final
 
@@ -25,6 +25,8 @@ from headway.core.errors import RefusedError, UnavailableError
 
 COPY_BYTES: Final = 1 << 20
 FILES_MAX: Final = 2_000_000
+FOLLOWED_MAX: Final = 40
+"""The kernel follows no more links than this on one way."""
 
 
 class Workspace:
@@ -71,6 +73,19 @@ class Workspace:
         remove_tree(self.folder)
 
 
+def fresh_file(path: Path, *, flags: int = 0, mode: int = 0o600) -> int:
+    """A new file, open for writing, in a place a job can reach: a pipe, link or folder it left there is moved aside.
+
+    Opening such a thing instead could wait for ever, or write to somewhere else.
+    """
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        path.rename(path.with_name(f"aside-{secrets.token_hex(8)}"))
+        return os.open(path, flags, mode)
+
+
 def unpack(snapshot: IO[bytes], target: Path, *, cancelled: Callable[[], bool] = lambda: False) -> None:
     """Write a tar's files, folders and links below `target`, a new folder. Raises RefusedError for hostile members."""
     folders = {""}
@@ -99,12 +114,43 @@ def unpack(snapshot: IO[bytes], target: Path, *, cancelled: Callable[[], bool] =
             else:
                 raise _hostile(member.name, "is neither a file, a folder nor a symbolic link")
             archive.members.clear()  # type: ignore[attr-defined]  # or it remembers them all
+    every = dict(links)
     for name, linked in links:
-        _link(target, name, linked, folders)
-    top = os.path.realpath(target)
-    for name, linked in links:  # links that lead over other links may still go astray
-        if not (os.path.realpath(target / name) + "/").startswith(top + "/"):
+        if name in folders:
+            raise _hostile(name, "is both a link and a folder")
+        if leads_out(name, every):
             raise _hostile(name, f"is a link that leads out of the tree, to {linked[:200]!r}")
+    for name, linked in links:
+        os.symlink(linked, target / name)
+
+
+def leads_out(name: str, links: Mapping[str, str]) -> bool:
+    """Whether a link of a tree leads out of it: by its own words, or on its way over other links of the tree."""
+    linked = links[name]
+    way = os.path.normpath(os.path.join(os.path.dirname(name), linked))
+    if not linked or os.path.isabs(linked) or way == ".." or way.startswith("../"):
+        return True
+    at = name.split("/")[:-1]
+    left = linked.split("/")[::-1]
+    followed = 0
+    while left:
+        part = left.pop()
+        if part == "..":
+            if not at:
+                return True
+            at.pop()
+        elif part not in ("", "."):
+            at.append(part)
+            if (further := links.get("/".join(at))) is None:
+                continue
+            followed += 1
+            if followed >= FOLLOWED_MAX:
+                return False  # a circle, or as good as one: nobody gets anywhere over it
+            if os.path.isabs(further):
+                return True
+            at.pop()
+            left += further.split("/")[::-1]
+    return False
 
 
 def _write(path: Path, body: IO[bytes], member: tarfile.TarInfo) -> None:
@@ -129,16 +175,6 @@ def _folder(target: Path, name: str, folders: set[str]) -> None:
     except FileExistsError:
         raise _hostile(name, "is both a file and a folder") from None
     folders.add(name)
-
-
-def _link(target: Path, name: str, linked: str, folders: set[str]) -> None:
-    """Make a symbolic link that stays inside when it is read by its words."""
-    if name in folders:
-        raise _hostile(name, "is both a link and a folder")
-    way = os.path.normpath(os.path.join(os.path.dirname(name), linked))
-    if not linked or os.path.isabs(linked) or way == ".." or way.startswith("../"):
-        raise _hostile(name, f"is a link that leads out of the tree, to {linked[:200]!r}")
-    os.symlink(linked, target / name)
 
 
 def _inside(name: str) -> str:

@@ -160,6 +160,17 @@ def test_a_store_has_one_identity(blobs: Blobs, tmp_path: Path):
     assert Blobs(tmp_path / "other").identity() != blobs.identity()
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_store_is_for_its_user_alone(tmp_path: Path, moved: bool):
+    """Nobody else may look into it, also where the folder above was there and is open to all."""
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    (home / "file").write_text("x")
+    Blobs(home / "blobs").put_file(home / "file", move=moved)
+    assert (home / "blobs").stat().st_mode & 0o777 == 0o700
+
+
 def test_leftovers_of_dead_writers_are_removed(blobs: Blobs):
     """A temporary file of long ago goes; one that is being written stays."""
     with blobs.writer() as writer:

@@ -24,6 +24,24 @@ async def test_a_new_file(tmp_path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.parametrize("earlier", [True, False])
+async def test_the_file_is_for_its_user_alone(tmp_path: Path, earlier: bool) -> None:
+    """Nobody else may read it, also when the folders, or the file itself, were there and open to all."""
+    tmp_path.chmod(0o755)
+    path = tmp_path / "projections" / "headway.db"
+    if earlier:
+        path.parent.mkdir()
+        path.parent.chmod(0o755)
+        path.touch()
+        path.chmod(0o644)
+    store = await Store.open(path)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert {one.stat().st_mode & 0o777 for one in path.parent.iterdir()} == {0o600}
+    await store.start_over("a test")
+    assert {one.stat().st_mode & 0o777 for one in path.parent.iterdir()} == {0o600}
+    await store.close()
+
+
 async def test_the_rows_are_the_tables(tmp_path: Path) -> None:
     """The fields of each row are the columns of its table, in order, and every table has its order."""
     store = await Store.open(tmp_path / "headway.db")

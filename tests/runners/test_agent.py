@@ -146,6 +146,26 @@ async def test_the_dead_are_heard_and_replaced(start: Callable[..., Living], tmp
     assert not (folder.work / "left").exists()
 
 
+async def test_facts_of_the_dead_are_kept_until_they_are_answered(start: Callable[..., Living], tmp_path: Path):
+    """However often the coordinator says "not now", it is asked again, and until then they stay on disk."""
+    spool = Spool(RunnerFolder(tmp_path, "r").spool("r-dead"))
+    await spool.keep(Report(runner="r-dead", run="run-1", job="build", attempt=1, facts=()))
+    spool.close()
+    asked = 0
+    kept: list[bool] = []
+
+    def answer(ask: RunnerAsk) -> Answer:
+        nonlocal asked
+        if isinstance(ask, Report):
+            asked += 1
+            kept.append(spool.path.exists())
+        return Answer(retry=True) if asked < 23 and isinstance(ask, Report) else YES
+
+    living = start(answer)
+    await living.registered()
+    assert (asked, all(kept), spool.path.exists()) == (23, True, False)
+
+
 async def test_a_silent_control_plane_costs_the_incarnation(start: Callable[..., Living]):
     """Work is killed when the lease cannot be renewed, and a new incarnation replaces the old when it can."""
     silent = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -357,3 +358,41 @@ async def test_work_that_outlived_its_lease_is_given_up(bench: Bench):
     executor.renew(0.05)
     finished = await bench.run(assignment(Step(name="a", script="x", retry_count=3)), executor)
     assert (finished.outcome, finished.failure, finished.reason) == (Outcome.CANCELLED, None, LEASE_OVER)
+
+
+@pytest.mark.parametrize("leave", ["mkfifo", "mkdir", "ln -s /dev/null", "touch"])
+async def test_what_a_step_leaves_in_the_way_is_moved_aside(bench: Bench, host: HostExecutor, leave: str):
+    """A pipe, folder or link where the next step's files belong neither holds up the runner nor is written to."""
+    traps = [f"{leave} ../step/1-1.{end}" for end in ("env", "path")] + [
+        f"{leave} ../step/1.sh ",
+        f"{leave} ../output.jsonl",
+    ]
+    async with asyncio.timeout(20):
+        finished = await bench.run(assignment("\n".join(traps), 'echo A=1 > "$HEADWAY_ENV"', "echo A=$A"), host)
+    assert (finished.outcome, bench.printed(finished)) == (Outcome.SUCCEEDED, "A=1\n")
+
+
+@pytest.mark.parametrize("change", ["rm X; mkfifo X", "rm X; ln -s /etc/passwd X", "rm X", "echo forged >> X"])
+async def test_output_that_a_job_tampered_with_is_lost_and_said(bench: Bench, host: HostExecutor, change: str):
+    """What lies where the output was written is not taken for it, nor waited for."""
+    async with asyncio.timeout(20):
+        finished = await bench.run(assignment("echo hello", change.replace("X", "../output.jsonl")), host)
+    assert (finished.outcome, finished.output) == (Outcome.SUCCEEDED, None)
+    assert "output was lost: the job changed" in finished.reason
+
+
+@pytest.mark.parametrize(("job_seconds", "seconds"), [(0, 3600), (7200, 7200)])
+async def test_a_step_may_take_what_is_left_of_its_job(bench: Bench, job_seconds: int, seconds: int):
+    """A step that says nothing has no time-out of its own; a job that says nothing has an hour."""
+    executor = playing([End(0)])
+    await bench.run(assignment("a", timeout_seconds=job_seconds), executor)
+    [command] = executor.commands
+    assert seconds - 60 < command.timeout_seconds <= seconds
+
+
+async def test_git_in_a_job_finds_no_repository_around_the_runner(bench: Bench, host: HostExecutor):
+    """The runner's folder may lie in someone's repository; that one is not the job's."""
+    await asyncio.to_thread(subprocess.run, ["git", "init", "-q", str(bench.folder)], check=True)
+    finished = await bench.run(assignment("git rev-parse --show-toplevel && exit 1; git init -q; git status -s"), host)
+    assert finished.outcome is Outcome.SUCCEEDED
+    assert "not a git repository" in bench.printed(finished, "err")

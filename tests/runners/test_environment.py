@@ -54,6 +54,22 @@ def test_secrets_of_the_runner_stay_with_it():
     assert set(found) == {"HOME", "LC_ALL", "PATH"}
 
 
+@pytest.mark.parametrize(
+    ("proxy", "seen"),
+    [
+        ("http://proxy:3128", "http://proxy:3128"),
+        ("http://me:secret@proxy:3128/", "http://proxy:3128/"),
+        ("http://me:se/cr@t@proxy", "http://proxy"),
+        ("me:secret@proxy:3128", "proxy:3128"),
+    ],
+)
+def test_jobs_do_not_see_the_password_of_a_proxy(proxy: str, seen: str):
+    """Where the proxy is, is told; who the runner is to it, is not."""
+    names = ("http_proxy", "HTTPS_PROXY", "all_proxy")
+    found = passed_on({**dict.fromkeys(names, proxy), "no_proxy": "a,b"})
+    assert ({found[name] for name in names}, found["no_proxy"]) == ({seen}, "a,b")
+
+
 @pytest.mark.parametrize("variables", [{"A=B": "x"}, {"": "x"}, {"A": "x\0y"}, {"A B": "x"}])
 def test_what_no_process_can_have_is_refused(environment: Environment, tmp_path: Path, variables: dict[str, str]):
     """A bad name or a NUL is the step's fault, said in words."""
@@ -90,11 +106,12 @@ def test_what_cannot_be_read_names_its_line(text: str, words: str):
 
 
 def test_a_hostile_file_is_not_followed(environment: Environment, tmp_path: Path):
-    """A link, a pipe or an endless file in the place of $HEADWAY_ENV is refused, not read."""
+    """A link, a pipe, a folder or an endless file in the place of $HEADWAY_ENV is refused, not read."""
     (tmp_path / "link").symlink_to("/etc/passwd")
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
     (tmp_path / "big").write_bytes(b"A=" + b"x" * (1 << 20))
-    for name in ("link", "pipe", "big"):
+    for name in ("link", "pipe", "folder", "big"):
         with pytest.raises(BadEnvironment, match=r"HEADWAY_ENV"):
             environment.carry(tmp_path / name, tmp_path / "none")
     (tmp_path / "path").write_text("relative\n")

@@ -37,6 +37,11 @@ def shell_of(acts: tuple[Act, ...]) -> str:
     return "\n".join(lines)
 
 
+def children_of(parent: int) -> list[int]:
+    """The processes a process has to wait for, zombies too."""
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
 class TestHostExecutor(ExecutorContract):
     """The contract, and the ways of processes."""
 
@@ -82,6 +87,17 @@ class TestHostExecutor(ExecutorContract):
         printed, exited = await self.seen(self.script("pwd; cat; ls /proc/self/fd | wc -l"))
         assert printed["out"].decode().split() == [str(self.folder), "4"]  # 0, 1, 2 and what ls reads
         assert exited.exit_code == 0
+
+    async def test_what_a_job_abandons_is_reaped_while_it_runs(self):
+        """Orphans that ended do not pile up as zombies, and the job's own end is still told."""
+        text = "for i in 1 2 3 4 5 6 7 8; do (sh -c : &) ; done; echo $$; until [ -e go ]; do sleep 0.01; done; exit 7"
+        events = self.executor.run(self.script(text))
+        job = int((await anext(events)).body)
+        await until(lambda: children_of(self.executor.supervisor_pid) == [job])
+        (self.folder / "go").touch()
+        ended = [event async for event in events][-1]
+        assert (ended.exit_code, ended.signal) == (7, "")
+        await until(lambda: children_of(self.executor.supervisor_pid) == [])
 
     async def test_signals_have_their_usual_meaning(self):
         """A broken pipe ends a job's process as it would in a terminal."""

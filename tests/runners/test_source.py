@@ -129,6 +129,44 @@ def test_headways_own_state_is_never_packed(tree: Path):
     assert len(said) == 1
 
 
+@pytest.mark.parametrize("repository", [True, False])
+def test_the_state_of_another_headway_is_never_packed(blobs: Blobs, tree: Path, repository: bool):
+    """A folder with a service's lock and a server's folder is left out, and said, wherever its blobs are."""
+    if repository:
+        git(tree, "init", "-q")
+        (tree / ".gitignore").write_text("*.lock\n")
+    first = pack(tree, blobs)
+    home = tree / "sub" / "state"
+    (home / "nats").mkdir(parents=True)
+    (home / "nats" / "endpoint.json").write_text("a password")
+    (home / "service.lock").touch()
+    said: list[str] = []
+    assert pack(tree, blobs, progress=said.append).digest == first.digest
+    assert said == ["sub/state/ holds Headway's own state and is left out"]
+    if repository:
+        git(home, "init", "-q")
+    with pytest.raises(UsageError, match="own state"):
+        pack(home, blobs)
+
+
+def test_links_that_go_astray_over_links_are_left_out(blobs: Blobs, tree: Path, tmp_path: Path):
+    """What is packed can be unpacked: links are followed over each other, and over those that are left out."""
+    (tree / "s" / "t").mkdir(parents=True)
+    (tree / "s" / "up").symlink_to("..")
+    (tree / "s" / "t" / "x").symlink_to("../up/..")
+    (tree / "s" / "side").symlink_to("../sub")
+    (tree / "sub" / "away").symlink_to(tree / "sub" / "deep")
+    (tree / "s" / "y").symlink_to("side/away/../../..")
+    (tree / "s" / "good").symlink_to("side/deep/../run.sh")
+    (tree / "round").symlink_to("round")
+    said: list[str] = []
+    workspace = Workspace.make(tmp_path / "work", "run-1")
+    workspace.fill(blobs, pack(tree, blobs, progress=said.append).digest)
+    for kept in ("s/up", "s/side", "s/good", "round", "link"):
+        assert (workspace.workspace / kept).is_symlink()
+    assert sorted(line.split()[0] for line in said) == ["s/t/x", "s/y", "sub/away"]
+
+
 @pytest.mark.parametrize("folder", ["/", "~"])
 def test_too_much_is_refused(blobs: Blobs, folder: str):
     """The whole machine, or all that a person has, is no source."""
