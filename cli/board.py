@@ -7,10 +7,10 @@ a line that makes no sense moves nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from headway.cli.text import clean, count, duration, parse_time
+from headway.cli.text import actor, clean, count, duration, parse_time
 
 STATUS_AT_END: Final = {
     "succeeded": "success",
@@ -33,6 +33,14 @@ _STATE_AFTER: Final = {
 }
 
 
+def waits(runs_on: Iterable[object], *, paused_by: str = "") -> str:
+    """What a queued job waits for, as far as its record tells: whether a runner offers its labels is not in there."""
+    if paused_by:
+        return f"paused by {actor(paused_by)}"
+    labels = ", ".join(map(str, runs_on))
+    return f"waits for a runner with {labels}" if labels else "waits for a slot"
+
+
 class JobLine:
     """One job as the view shows it; times are seconds since 1970 by the log's clock, 0 for not yet."""
 
@@ -47,6 +55,7 @@ class JobLine:
         self.reason = ""
         self.exit_code: int | None = None
         self.depends_on: tuple[str, ...] = ()
+        self.runs_on: tuple[str, ...] = ()
         self.began = 0.0
         self.ended = 0.0
 
@@ -67,20 +76,20 @@ class JobLine:
         return max(0.0, (self.ended or now) - self.began)
 
     def why(self) -> str:
-        """How it ended in a few words: the step and its exit code, or the reason given."""
-        words = self.failed_step and f"step {self.failed_step!r}"
-        if self.exit_code:
-            return f"{words} exited with {self.exit_code}".strip()
-        return f"{words}: {self.reason}" if words and self.reason else self.reason or words
+        """How it ended: the reason given as it is, only without one the step and its exit code."""
+        if self.reason:
+            return self.reason
+        step = self.failed_step and f"step {self.failed_step!r}"
+        return f"{step} exited with code {self.exit_code}".strip() if self.exit_code else step
 
-    def detail(self) -> str:
-        """What a person wants to know next about it."""
+    def detail(self, *, paused_by: str = "") -> str:
+        """What a person wants to know next about it; `paused_by` is who paused the run, "" when nobody has."""
         parts: list[str] = []
         if self.state == "admitted" and self.depends_on:
             shown = ", ".join(self.depends_on[:3]) + (", ..." if len(self.depends_on) > 3 else "")
             parts.append(f"after {shown}")
         elif self.state in ("queued", "waiting_for_policy"):
-            parts.append("waits for a slot" if self.state == "queued" else "waits for gates")
+            parts.append(waits(self.runs_on, paused_by=paused_by) if self.state == "queued" else "waits for gates")
         elif self.state == "completed":
             parts.append(self.why() if self.outcome != "succeeded" else self.runner)
         else:
@@ -140,6 +149,7 @@ class Board:
         line.reason = str(record.get("reason") or "")
         line.exit_code = record.get("exit_code")
         line.depends_on = tuple(record.get("depends_on") or ())
+        line.runs_on = tuple(record.get("runs_on") or ())
         line.began = parse_time(record.get("started")) or 0.0
         line.ended = parse_time(record.get("completed")) or 0.0
 
@@ -186,6 +196,7 @@ class Board:
         line.attempt = attempt or line.attempt
         if kind == "job.admitted":
             line.depends_on = tuple(data.get("depends_on") or ())
+            line.runs_on = tuple(data.get("runs_on") or ())
         elif kind == "job.queued":
             line.runner, line.step, line.began = "", "", 0.0
         elif kind == "job.assigned":

@@ -93,6 +93,7 @@ class Follower:
         self._heard = False
         self._outputs = 0
         self.run = ""
+        self.cancelling = False
         self.info: dict[str, Any] = {}
 
     def follow(self, op: str, arguments: Mapping[str, Any]) -> str:
@@ -214,7 +215,7 @@ class Follower:
             return
         if not self._said:
             self._said = True
-            self._view.note("cancelling the run; press Ctrl-C again to leave it alone")
+            self._view.note("cancelling the run; press Ctrl-C again to leave without waiting for its end")
         if self.run and not self._asked_to_cancel:
             self._asked_to_cancel = True
             self._cancel()
@@ -228,6 +229,7 @@ class Follower:
         try:
             connection.ask("cancel", {"run": self.run, "cwd": "", "reason": "interrupted"})
             wait_for_end(connection, CANCEL_SECONDS_MAX)
+            self.cancelling = True
         except Gone:
             self._asked_to_cancel = False
         except HeadwayError as error:

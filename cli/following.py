@@ -21,8 +21,10 @@ def follow_to_exit(client: Client, op: str, request: Mapping[str, Any], *, cance
         outcome = follower.follow(op, request)
     except Left as left:
         run = follower.run or clean(request["run"])
-        goes = "goes on" if follower.run else "may have been taken, and then goes on"
-        render.say(f"run {run} {goes} without this command; see it with 'headway watch {run}'")
+        goes = "goes on without this command" if follower.run else "may have been taken, and then goes on"
+        if follower.cancelling or view.board.cancelling:
+            goes = "is being cancelled"
+        render.say(f"run {run} {goes}; see it with 'headway watch {run}'")
         return left.exit_code
     board = view.board
     if as_json:

@@ -69,7 +69,7 @@ def job_row(record: Record, *, now: float) -> list[Cell]:
         status_cell(record),
         text(record, "state"),
         "" if seconds is None else duration(seconds),
-        str(record.get("attempt") or 1),
+        str(record.get("attempt") or ""),
         text(record, "runner"),
         clean(",".join(map(str, record.get("runs_on") or ()))),
     ]

@@ -122,7 +122,7 @@ class Picture:
             ("", pad(fit(clean(line.name), wide), wide)),
             (style, f"  {status:<{WORD_COLUMNS}}"),
             ("", f"  {duration(took) if took is not None else '':>7}  "),
-            ("dim", line.detail()),
+            ("dim", line.detail(paused_by=(board.paused_by or "someone") if board.paused else "")),
         ]
 
     def _symbol(self, status: str, now: float) -> str:

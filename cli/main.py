@@ -50,6 +50,7 @@ Exit codes: 0 done; 1 the run failed or a check found something; 2 usage or an i
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; every error ends as one sentence and an exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_missing()
     as_json = "--json" in (words[: words.index("--")] if "--" in words else words)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -72,6 +73,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _bug(error, as_json=as_json)
     except Exception as error:
         return _bug(error, as_json=as_json)
+
+
+def _open_missing() -> None:
+    """Give /dev/null to a program that was started without a standard stream, as `headway run >&-` is.
+
+    They are opened in the order of their numbers, so that nothing else gets one, and children have them too.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode)  # noqa: SIM115 - it is open as long as the program
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _run(words: list[str]) -> int:

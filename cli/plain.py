@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from headway.cli.board import Board, JobLine
+from headway.cli.board import Board, JobLine, waits
 from headway.cli.render import STATUS_STYLE, Paint
 from headway.cli.text import actor, clean, clean_output, count, duration
 
@@ -55,6 +55,8 @@ def job_change(line: JobLine, kind: str, data: Mapping[str, Any]) -> tuple[str, 
         return "retry", f"attempt {line.attempt} was lost: {line.reason}"
     if kind == "job.queued" and data.get("reason") in ("failed", "lost"):
         return "retry", f"trying again, attempt {line.attempt}"
+    if kind == "job.queued" and line.runs_on:
+        return "pending", waits(line.runs_on)
     if kind != "job.completed":
         return None
     status = line.status(paused=False)

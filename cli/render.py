@@ -147,7 +147,7 @@ def diagnostics(found: Sequence[Mapping[str, Any]], paint: Paint) -> list[str]:
 
 
 def _diagnostic(one: Mapping[str, Any], paint: Paint, sources: dict[str, list[str]]) -> list[str]:
-    severity = clean(one.get("severity", "error"))
+    severity, code = clean(one.get("severity", "error")), clean(one.get("code", ""))
     place = clean(one.get("file", ""))
     line, column = _number(one.get("line")), _number(one.get("column"))
     if line:
@@ -156,7 +156,8 @@ def _diagnostic(one: Mapping[str, Any], paint: Paint, sources: dict[str, list[st
     if one.get("suggestion"):
         words += f"; {clean(one['suggestion'])}"
     style = "red" if severity == "error" else "yellow"
-    lines = [f"{paint('bold', place)}: {paint(style, severity)}: {words}" if place else f"{severity}: {words}"]
+    head = paint(style, severity) + (f" {code}" if code else "")
+    lines = [f"{paint('bold', place)}: {head}: {words}" if place else f"{head}: {words}"]
     source = one.get("source") or (_source_line(str(one.get("file", "")), line, sources) if line else "")
     if source:
         before = str(source)[: max(0, column - 1)]

@@ -36,8 +36,8 @@ jobs:
     timeout: 10m
     # How many new attempts follow a failed one.
     retry_count: 1
-    # Only a runner with all of these labels takes the job.
-    # runs_on: [linux]
+    # Only a runner that was started with all of these labels (`headway runners start --labels gpu`) takes the job.
+    # runs_on: [gpu]
     environment:
       SUITE: quick
     steps:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
 
 from headway.cli import render
-from headway.cli.arguments import add_json
+from headway.cli.arguments import add_json, positive
 from headway.cli.client import Client
 from headway.cli.lists import JOB_HEAD, job_row, print_table
 
+LIMIT = 1000
 STATES = (
     "admitted",
     "waiting_for_policy",
@@ -31,20 +31,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What may follow `headway jobs`."""
     parser.add_argument("--state", metavar="S", choices=(*STATES, *STATUSES), help=WORDS)
     parser.add_argument("--label", metavar="L", help="only jobs that ask for this label")
+    words = f"at most so many (default: {LIMIT})"
+    parser.add_argument("--limit", metavar="N", type=positive, default=LIMIT, help=words)
     add_json(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Ask and print."""
-    request: dict[str, Any] = {name: value for name in ("state", "label") if (value := getattr(args, name))}
-    found = Client.here().call("jobs", **request)
+    wanted = {name: getattr(args, name) for name in ("state", "label", "limit")}
+    found = Client.here().call("jobs", **{name: value for name, value in wanted.items() if value is not None})
+    records = found.get("jobs") or []
     if args.json:
         render.data(found)
-        return 0
-    records = found.get("jobs") or []
-    if not records:
+    elif not records:
         render.say("no such jobs")
-        return 0
-    now = time.time()
-    print_table(JOB_HEAD, [job_row(record, now=now) for record in records])
+    else:
+        now = time.time()
+        print_table(JOB_HEAD, [job_row(record, now=now) for record in records])
+    if len(records) >= args.limit:
+        render.say(f"these are the newest {len(records)}; there may be more: ask for more with --limit")
     return 0

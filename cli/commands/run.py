@@ -1,8 +1,9 @@
 """Run a pipeline and follow it to its end.
 
 Where the service is not running it is started; it leaves by itself when it has been idle for a while. Progress goes
-to stderr, the outcome to stdout as one line (with --json as {"as_of": ..., "run": {...}}). Ctrl-C cancels the run,
-a second Ctrl-C leaves it alone. The exit code tells the outcome: 0 succeeded, 1 failed, 6 cancelled.
+to stderr, the outcome to stdout as one line (with --json as {"as_of": ..., "run": {...}}). Ctrl-C cancels the run and
+waits for its end, a second Ctrl-C leaves without waiting. The exit code tells the outcome: 0 succeeded, 1 failed,
+6 cancelled.
 """
 
 from __future__ import annotations

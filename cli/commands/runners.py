@@ -20,6 +20,7 @@ from headway.core.home import find_home
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 SLOTS_MAX: Final = 1024
+LABELS: Final = "labels it offers; a job with runs_on goes only to runners that offer all of its labels (default: none)"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "start", help="be a runner, in the foreground", description="Be a runner, in the foreground, until Ctrl-C."
     )
     start.add_argument("--name", type=_name, default=None, help="its name (default: the host's)")
-    start.add_argument("--labels", metavar="A,B", type=_labels, default=(), help="what it offers beyond its platform")
+    start.add_argument("--labels", metavar="A,B", type=_labels, default=(), help=LABELS)
     start.add_argument("--slots", metavar="N", type=_slots, default=0, help="jobs at once (default: processors)")
     drain = actions.add_parser("drain", help="take nothing new", description="Let a runner take nothing new.")
     drain.add_argument("--reason", default="", help="why; kept with it")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from headway.cli import render
 from headway.cli.arguments import add_json, add_run, cwd
+from headway.cli.board import waits
 from headway.cli.client import Client, Gone
 from headway.cli.lists import print_table, status_cell, text, took
 from headway.cli.render import Cell, Paint
@@ -68,9 +69,17 @@ def _header(run: Mapping[str, Any], paint: Paint, now: float) -> list[tuple[str,
         ("admitted", f"{clock(run.get('admitted'), milliseconds=False)}  {ago(run.get('admitted'), now=now)}".strip()),
         ("time", took(run, "admitted", now=now)),
         ("paused", paused),
-        ("cancelled", text(run, "cancel_reason")),
+        ("cancelled", _cancelled(run)),
         ("parameters", clean(" ".join(f"{name}={value}" for name, value in parameters.items()))),
     ]
+
+
+def _cancelled(record: Mapping[str, Any]) -> str:
+    """Who asked for the end of a run or job, and why; "" when nobody did."""
+    reason = text(record, "cancel_reason")
+    if not record.get("cancelled_by"):
+        return reason
+    return f"by {actor(record['cancelled_by'])}" + (f": {reason}" if reason else "")
 
 
 def _job(job: Mapping[str, Any], found: Mapping[str, Any], now: float) -> list[Cell]:
@@ -90,15 +99,29 @@ def _why(job: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         return clean("after " + ", ".join(job.get("depends_on") or ())) if job.get("depends_on") else ""
     if job.get("outcome") == "succeeded":
         return ""
-    failure = job.get("failure")
-    reason = text(job, "reason") or (text(failure, "reason") if isinstance(failure, dict) else "")
+    if job.get("state") == "queued":
+        return _queued(job, found.get("run") or {})
+    if job.get("outcome") == "cancelled" and job.get("cancelled_by"):
+        return f"cancelled {_cancelled(job)}"
+    if reason := _reason(job):
+        return reason
     step = _failed_step(job, found)
-    if step:
-        code = step.get("exit_code")
-        ended = f"exited with {code}" if code is not None else text(step, "reason") or text(step, "signal")
-        return f"step {text(step, 'name')!r} {ended}".rstrip()
+    name = f"step {text(step, 'name')!r}" if step else ""
     code = job.get("exit_code")
-    return reason or (f"exited with {code}" if code else "")
+    return f"{name} exited with code {code}".strip() if code else name
+
+
+def _queued(job: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """What a queued job waits for; of a new attempt also why there is one."""
+    paused_by = str(run.get("paused_by") or "someone") if run.get("paused") else ""
+    after = {"lost": ", after its runner was lost", "failed": ", after a failed attempt"}
+    return clean(waits(job.get("runs_on") or (), paused_by=paused_by) + after.get(text(job, "reason"), ""))
+
+
+def _reason(record: Mapping[str, Any]) -> str:
+    """The reason given for how a job or an attempt ended."""
+    failure = record.get("failure")
+    return text(record, "reason") or (text(failure, "reason") if isinstance(failure, dict) else "")
 
 
 def _failed_step(job: Mapping[str, Any], found: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -130,7 +153,7 @@ def _retried(found: Mapping[str, Any]) -> None:
                 text(one, "runner"),
                 clock(one.get("assigned"), milliseconds=False),
                 clock(one.get("ended"), milliseconds=False),
-                text(one, "reason"),
+                _reason(one),
             ]
         )
     print_table(("ATTEMPT", "OUTCOME", "RUNNER", "ASSIGNED", "ENDED", "WHY"), rows)

@@ -21,8 +21,8 @@ jobs:
 """
 
 CYCLE_SAID = """\
-bad.yml:2:20: error: `a` waits for `c`, `c` for `b`, `b` for `a`: none of these 3 jobs could start; remove `c` from \
-`depends_on` of `a`, or another of these
+bad.yml:2:20: error HW132: `a` waits for `c`, `c` for `b`, `b` for `a`: none of these 3 jobs could start; remove `c` \
+from `depends_on` of `a`, or another of these
     2 |   a: {depends_on: [c], steps: [make]}
       |                    ^
 """
@@ -39,22 +39,23 @@ jobs:
 """
 
 SEVERAL_SAID = """\
-bad.yml:3:3: error: the job `test` needs `steps`; write `steps:` with a list of commands
+bad.yml:3:3: error HW113: the job `test` needs `steps`; write `steps:` with a list of commands
     3 |   test:
       |   ^
-bad.yml:4:5: error: a job has no key `step`; did you mean `steps`?
+bad.yml:4:5: error HW111: a job has no key `step`; did you mean `steps`?
     4 |     step: [make]
       |     ^
-bad.yml:5:14: error: `timeout` must be a duration, not the text `soon`; write whole seconds, or `90s`, `10m`, `1h30m`
+bad.yml:5:14: error HW117: `timeout` must be a duration, not the text `soon`; write whole seconds, or `90s`, `10m`, \
+`1h30m`
     5 |     timeout: soon
       |              ^
-bad.yml:6:18: error: there is no job `biuld`; did you mean `build`?
+bad.yml:6:18: error HW130: there is no job `biuld`; did you mean `build`?
     6 |     depends_on: [biuld]
       |                  ^
 """
 
 UNKNOWN_KEY_SAID = """\
-bad.yml:3:22: error: a job has no key `timout`; did you mean `timeout`?
+bad.yml:3:22: error HW111: a job has no key `timout`; did you mean `timeout`?
     3 |   b: {steps: [make], timout: 5}
       |                      ^
 """
@@ -84,16 +85,17 @@ def errors(count: int) -> str:
     [
         (
             b"",
-            "bad.yml:1:1: error: the file holds no pipeline; write `jobs:` with a job, or start from `headway init`",
+            "bad.yml:1:1: error HW103: the file holds no pipeline; write `jobs:` with a job, or start from `headway"
+            " init`",
             1,
         ),
         (
             b"\x7fELF\x02\x01\x01\x00\xa5\xff",
-            "bad.yml:1:9: error: this is not text: byte 0xa5 is not UTF-8; save the file as UTF-8, or check that it is"
-            " the right file",
+            "bad.yml:1:9: error HW101: this is not text: byte 0xa5 is not UTF-8; save the file as UTF-8, or check that"
+            " it is the right file",
             1,
         ),
-        (b"jobs:\n  a: [\n", "bad.yml:3:1: error: this is not YAML: did not find expected node content", 1),
+        (b"jobs:\n  a: [\n", "bad.yml:3:1: error HW102: this is not YAML: did not find expected node content", 1),
         (CYCLE.encode(), CYCLE_SAID, 1),
         (b"name: x\njobs:\n  b: {steps: [make], timout: 5}\n", UNKNOWN_KEY_SAID, 1),
         (SEVERAL.encode(), SEVERAL_SAID, 4),
@@ -106,7 +108,7 @@ def test_a_wrong_file_is_refused_with_every_place(product: Product, body: bytes,
     words = product.fails(2, "run", "bad.yml")
     assert words.startswith(said)
     assert words.endswith(errors(count))
-    assert words.count(": error: ") == count
+    assert words.count(": error HW") == count
     (product.project / "bad.yml").unlink()
 
 

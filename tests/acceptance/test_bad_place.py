@@ -25,7 +25,7 @@ ONE = "name: one\njobs:\n  build:\n    steps: [echo hello]\n"
 STARTING = [["run"], ["run", "--detach"], ["status"], ["runs"], ["tail", "--from", "start", "--no-follow"]]
 
 CONFIG_SAID = """\
-{path}:2:1: error: the configuration has no key `slot`; did you mean `slots`?
+{path}:2:1: error HW111: the configuration has no key `slot`; did you mean `slots`?
     2 | slot: 3
       | ^
 error: {path} has 1 error; correct the file; each error says where it is and what to write

@@ -146,13 +146,13 @@ def test_one_interrupt_cancels_the_run(product: Product, tmp_path: Path) -> None
     following.send_signal(signal.SIGINT)
     _, said = following.communicate(timeout=60)
     assert following.returncode == 130
-    assert "cancelling the run; press Ctrl-C again to leave it alone" in said
+    assert "cancelling the run; press Ctrl-C again to leave without waiting for its end" in said
     shown = product.json("show", "@")["run"]
     assert (shown["outcome"], shown["cancel_reason"]) == ("cancelled", "interrupted")
 
 
 def test_two_interrupts_leave_the_run(product: Product, tmp_path: Path) -> None:
-    """The second Ctrl-C ends the command at once, whatever becomes of the run; `watch` leaves at the first."""
+    """The second Ctrl-C ends the command at once, the cancellation stands; `watch` leaves at the first."""
     following = start_following(product, tmp_path / "gate", "trap '' TERM; ")
     following.send_signal(signal.SIGINT)
     assert following.stderr
@@ -163,7 +163,7 @@ def test_two_interrupts_leave_the_run(product: Product, tmp_path: Path) -> None:
     out, said = following.communicate(timeout=30)
     assert (following.returncode, out) == (130, "")
     run = product.json("runs")["runs"][0]["run"]
-    assert said.endswith(f"run {run} goes on without this command; see it with 'headway watch {run}'\n")
+    assert said.endswith(f"run {run} is being cancelled; see it with 'headway watch {run}'\n")
     (tmp_path / "gate").touch()
 
 

@@ -56,8 +56,31 @@ def test_a_failure_says_which_step_and_how() -> None:
         event(6, "job.completed", job="a", attempt=1, outcome="failed", exit_code=2),
         event(7, "run.completed", run="r1", outcome="failed", jobs=2),
     )
-    assert board.jobs["a"].why() == "step 'pytest' exited with 2"
+    assert board.jobs["a"].why() == "step 'pytest' exited with code 2"
     assert board.summary() == "run r1 failed in 6.0s, 2 jobs: 1 failed, 1 pending"
+
+
+def test_a_reason_is_shown_as_it_is() -> None:
+    """What the runner found wins over the exit code, and is not said twice; a failed attempt has it in its failure."""
+    step = event(5, "step.finished", job="a", attempt=1, step=0, name="x", outcome="failed", exit_code=3)
+    reason = "step 'x' timed out after 1 s"
+    board = fold(ADMITTED, ASSIGNED, step)
+    failure = {"class": "caller_fixable", "reason": reason}
+    board.event(event(6, "job.attempt_failed", job="a", attempt=1, failure=failure, exit_code=3)["data"]["event"])
+    assert board.jobs["a"].why() == reason
+    board = fold(ADMITTED, ASSIGNED, step)
+    over = event(6, "job.completed", job="a", attempt=1, outcome="failed", reason=reason, exit_code=3)
+    board.event(over["data"]["event"])
+    assert board.jobs["a"].detail() == reason
+
+
+def test_a_queued_job_says_what_it_waits_for() -> None:
+    """Its labels when it has some, a pause before all."""
+    board = fold(ADMITTED, event(2, "job.admitted", job="a", runs_on=["gpu", "big"]))
+    for job in ("a", "b"):
+        board.event(event(3 + (job == "b"), "job.queued", job=job, attempt=1, reason="ready")["data"]["event"])
+    assert [board.jobs[job].detail() for job in "ab"] == ["waits for a runner with gpu, big", "waits for a slot"]
+    assert board.jobs["a"].detail(paused_by="user:anna") == "paused by anna"
 
 
 def test_it_begins_from_a_record_and_goes_on_with_events() -> None:

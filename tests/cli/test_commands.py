@@ -137,6 +137,7 @@ def test_errors_are_data_with_json(headway: Headway, service: FakeService) -> No
             {"status": "failed", "since": 7200.0},
         ),
         (["runs", "--pipeline", "hello", "--branch", "main"], "runs", {"pipeline": "hello", "branch": "main"}),
+        (["jobs"], "jobs", {"limit": 1000}),
         (["jobs", "--state", "queued", "--label", "gpu"], "jobs", {"state": "queued", "label": "gpu"}),
         (["show", "@"], "show", {"run": "@"}),
         (["cancel", "abc", "--reason", "wrong"], "cancel", {"run": "abc", "reason": "wrong"}),
@@ -174,6 +175,48 @@ def test_runs_and_jobs_are_tables(headway: Headway, service: FakeService) -> Non
     assert headway("jobs").out.splitlines()[1].split()[:4] == [RUN[-10:], "test", "failed", "completed"]
 
 
+def test_jobs_says_when_there_may_be_more(headway: Headway, service: FakeService) -> None:
+    """A list as long as its limit is no silent end; a job that was never started has no attempt."""
+    jobs = [FAILED_JOB, {**FAILED_JOB, "job": "never", "attempt": 0, "entered": None, "runner": None, "runs_on": []}]
+    service.on("jobs", [data(as_of=42, jobs=jobs), END])
+    done = headway("jobs", "--limit", "2")
+    assert done.err == "these are the newest 2; there may be more: ask for more with --limit\n"
+    assert done.out.splitlines()[2].split()[1:] == ["never", "failed", "completed"]
+    assert headway("jobs", "--limit", "3").err == ""
+
+
+WHY = (
+    "  step 'x' timed out after 1 s",
+    "  waits for a slot",
+    "  waits for a runner with gpu, big",
+    "  waits for a slot, after its runner was lost",
+    "  cancelled by bob: wrong",
+)
+
+
+def test_show_says_why(headway: Headway, service: FakeService) -> None:
+    """Reasons as they are, what is waited for, and who cancelled."""
+    step = {"job": "b", "attempt": 1, "step": 0, "name": "x", "outcome": "failed", "exit_code": 3}
+    failed = {"state": "completed", "status": "failed", "outcome": "failed", "attempt": 1}
+    queued = {"state": "queued", "status": "pending", "attempt": 1, "reason": "ready", "runs_on": []}
+    jobs = [
+        {**failed, "job": "b", "reason": "step 'x' timed out after 1 s", "exit_code": 3},
+        {**queued, "job": "c"},
+        {**queued, "job": "d", "runs_on": ["gpu", "big"]},
+        {**queued, "job": "e", "attempt": 2, "reason": "lost"},
+        {**failed, "job": "f", "outcome": "cancelled", "cancelled_by": "user:bob", "cancel_reason": "wrong"},
+    ]
+    run = {**RECORD, "cancelled_by": "user:anna", "cancel_reason": "interrupted"}
+    paused = {**run, "paused": True, "paused_by": "user:eve"}
+    found = {"jobs": jobs, "attempts": [], "steps": [step]}
+    service.on("show", [data(as_of=42, run=run, **found), END], [data(as_of=43, run=paused, **found), END])
+    lines = headway("show", "@").out.splitlines()
+    assert "cancelled   by anna: interrupted" in lines
+    why = [line for line in lines if line[:2] in ("b ", "c ", "d ", "e ", "f ")]
+    assert all(one.endswith(words) for one, words in zip(why, WHY, strict=True)), why
+    assert headway("show", "@").out.count("paused by eve") == 3
+
+
 def test_an_empty_list_is_no_error(headway: Headway, service: FakeService) -> None:
     """Nothing on stdout, a word on stderr, 0."""
     service.on("runs", [data(as_of=0, runs=[]), END])
@@ -184,7 +227,7 @@ def test_an_empty_list_is_no_error(headway: Headway, service: FakeService) -> No
 def test_show_has_the_run_its_jobs_and_what_failed(headway: Headway, service: FakeService) -> None:
     """Header, jobs with why, attempts where there were several, last lines of the failure."""
     step = {"job": "test", "attempt": 2, "step": 0, "name": "pytest", "outcome": "failed", "exit_code": 1}
-    attempt = {"job": "test", "attempt": 1, "outcome": "failed", "runner": "local-1", "reason": "exited with 1"}
+    attempt = {"job": "test", "attempt": 1, "outcome": "failed", "runner": "local-1", "reason": "it broke"}
     jobs = [{"job": "build", "status": "success", "state": "completed", "outcome": "succeeded"}, FAILED_JOB]
     service.on("show", [data(as_of=42, run=RECORD, jobs=jobs, attempts=[attempt], steps=[step]), END])
     service.on(
@@ -196,7 +239,7 @@ def test_show_has_the_run_its_jobs_and_what_failed(headway: Headway, service: Fa
     assert "source      main  abcdef012345 with changes" in done.out
     assert "parameters  LEVEL=quick" in done.out
     assert "by          anna" in done.out
-    assert "step 'pytest' exited with 1" in done.out
+    assert "step 'pytest' exited with code 1" in done.out
     assert "test#1" in done.out
     assert "\n  | E   assert 1 == 2\n" in done.out
     assert (service.asked("logs")[0]["job"], service.asked("logs")[0]["attempt"]) == ("test", 2)

@@ -85,7 +85,11 @@ def test_what_fails_is_told_above_the_frame_for_good() -> None:
     watched.happens(event(8, "run.completed", run="r1", outcome="failed", jobs=1))
     watched.view.close()
     found = watched.screen.everything()
-    assert found[:3] == ["build: failed in 5.0s: step 'pytest' exited with 1", "  | E  assert 1 == 2", "  | 1 failed"]
+    assert found[:3] == [
+        "build: failed in 5.0s: step 'pytest' exited with code 1",
+        "  | E  assert 1 == 2",
+        "  | 1 failed",
+    ]
     assert found[-2].split()[:3] == ["✗", "build", "failed"]
     assert found[-1].endswith(" 1/1  1 failed  7.0s")
 
@@ -188,7 +192,7 @@ def test_plain_lines_tell_each_change_once() -> None:
     assert written == [
         "[   0.0s] run r1 of hello admitted: 2 jobs\n",
         "[   2.0s] build: running on local-1\n",
-        "[   5.0s] build: failed in 4.0s: exited with 3\n",
+        "[   5.0s] build: failed in 4.0s: exited with code 3\n",
         "[   6.0s] test: skipped: build failed\n",
         "  build | boom\n",
     ]

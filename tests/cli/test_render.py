@@ -65,7 +65,7 @@ def test_a_problem_is_shown_with_its_line_and_a_caret(tmp_path: Path) -> None:
         "suggestion": "write `jobs`",
     }
     assert diagnostics([problem], Paint(False)) == [
-        f"{file}:2:2: error: wrong; write `jobs`",
+        f"{file}:2:2: error HW1: wrong; write `jobs`",
         "    2 |     jobs: 1",
         "      |     ^",
     ]

@@ -66,12 +66,19 @@ def test_the_outcome_is_the_exit_code(headway: Headway, service: FakeService, ou
 @pytest.mark.usefixtures("pipeline")
 def test_detach_prints_only_the_id(headway: Headway, service: FakeService) -> None:
     """Warnings and progress go to stderr; with --json the whole answer."""
-    warning = {"severity": "warning", "file": "headway.yml", "line": 1, "column": 1, "message": "no bash"}
+    warning = {
+        "severity": "warning",
+        "code": "HW150",
+        "file": "headway.yml",
+        "line": 1,
+        "column": 1,
+        "message": "no bash",
+    }
     accepted = {"data": {**ACCEPTED["data"], "warnings": [warning]}}
     service.on("submit", [{"progress": "packing"}, accepted, END])
     done = headway("run", "--detach")
     assert (done.code, done.out) == (0, f"{RUN}\n")
-    assert "headway.yml:1:1: warning: no bash" in done.err
+    assert "headway.yml:1:1: warning HW150: no bash" in done.err
     assert headway("run", "--detach", "--json").json["run"] == RUN
     assert service.requests[0]["follow"] is False
 
@@ -94,7 +101,7 @@ def test_the_output_of_what_fails_is_shown(headway: Headway, service: FakeServic
     chunks = ["first\nsec", "ond\n", *(f"line {number}\n" for number in range(30))]
     service.on("logs", [*(data(output=output(number, text)) for number, text in enumerate(chunks)), END])
     done = headway("run")
-    assert "build: failed in 2.0s: exited with 3" in done.err
+    assert "build: failed in 2.0s: exited with code 3" in done.err
     assert "  build | line 29\n" in done.err
     assert "line 9\n" not in done.err
     assert f"headway logs {RUN} build" in done.err
@@ -164,7 +171,7 @@ def test_ctrl_c_cancels_and_follows_to_the_end(headway: Headway, service: FakeSe
     running = headway.start("run")
     read_until(running, b"running on")
     running.send_signal(signal.SIGINT)
-    read_until(running, b"cancelling the run; press Ctrl-C again to leave it alone")
+    read_until(running, b"cancelling the run; press Ctrl-C again to leave without waiting for its end")
     out, err = running.communicate(timeout=30)
     assert running.returncode == 130, err
     assert out.decode() == f"run {RUN} cancelled in 6.0s, 1 job: 1 cancelled\n"
@@ -173,8 +180,8 @@ def test_ctrl_c_cancels_and_follows_to_the_end(headway: Headway, service: FakeSe
 
 @pytest.mark.usefixtures("pipeline")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_leaving_says_that_the_run_goes_on(headway: Headway, service: FakeService, number: int, code: int) -> None:
-    """A second Ctrl-C, or SIGTERM, leaves; it is said how to see the run again."""
+def test_leaving_says_what_becomes_of_the_run(headway: Headway, service: FakeService, number: int, code: int) -> None:
+    """A second Ctrl-C leaves it to its cancellation, SIGTERM alone; it is said how to see the run again."""
     over = Waits()
     service.on("cancel", [data(seq=9, run=RUN), END])
     service.on("submit", [ACCEPTED, *history("cancelled")[:5], over.wait])
@@ -187,7 +194,8 @@ def test_leaving_says_that_the_run_goes_on(headway: Headway, service: FakeServic
     _, err = running.communicate(timeout=30)
     over.met(None)
     assert running.returncode == code, err
-    assert f"run {RUN} goes on without this command".encode() in err
+    becomes = "is being cancelled" if number == signal.SIGINT else "goes on without this command"
+    assert f"run {RUN} {becomes}; see it with 'headway watch {RUN}'".encode() in err
 
 
 def read_until(running: "subprocess.Popen[bytes]", words: bytes) -> None:
@@ -221,6 +229,27 @@ def test_watch_begins_with_what_there_is(headway: Headway, service: FakeService)
     done = headway("watch")
     assert (done.code, done.out) == (1, f"run {RUN} failed in 6.0s, 1 job: 1 failed\n")
     assert service.requests[0]["run"] == "@"
+
+
+@pytest.mark.usefixtures("pipeline")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_an_empty_one(headway: Headway, service: FakeService, closed: str) -> None:
+    """A command that was started without stdin, stdout or stderr does its work and tells the others."""
+    service.on("submit", [ACCEPTED, *history("succeeded")])
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *COMMAND, "run"],
+        cwd=headway.cwd,
+        env=headway.environ,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert (b"success in" in done.stdout, b"running on" in done.stderr) == (
+        " >&-" not in f" {closed}",
+        "2>" not in closed,
+    )
 
 
 def test_watch_of_a_run_that_is_over_ends_at_once(headway: Headway, service: FakeService) -> None:
