@@ -27,7 +27,7 @@ def on_its_own_disk(task: Callable[[Path], None], folder: Path, *, options: str 
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=TASK_SECONDS, check=False
     )
     if "mount:" in done.stderr or "unshare:" in done.stderr:
-        pytest.skip(f"this machine lets nobody mount a file system: {done.stderr.strip()}")
+        pytest.fail(f"this machine lets nobody mount a file system, which this test needs: {done.stderr.strip()}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

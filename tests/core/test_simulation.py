@@ -14,7 +14,7 @@ from headway.core.log import Stored
 from headway.core.world import World, restore
 from tests.core.simulation import Simulation
 
-SEEDS = int(os.environ.get("HEADWAY_SEEDS", "2000"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 BATCH = 100
 
 
