@@ -44,7 +44,6 @@ class Office:
     def __init__(self, wire: Wire, log: JetStreamLog, blobs: Blobs, clock: Clock, identity: Identity) -> None:
         self.coordinator: Coordinator | None = None
         self.on_lost: Keeper | None = None
-        self.on_stuck: Callable[[Exception], None] | None = None
         self.trouble = ""
         self.fatal: HeadwayError | None = None
         self.alone = False
@@ -80,7 +79,7 @@ class Office:
 
     async def _coordinate(self, baton: Baton) -> None:
         coordinator = Coordinator(self._log, self._blobs, self._clock, self._identity)
-        coordinator.on_lost, coordinator.on_stuck = self.on_lost, self.on_stuck
+        coordinator.on_lost = self.on_lost
         lost = asyncio.create_task(baton.lost())
         subscriptions: list[Subscription] = []
         try:
@@ -96,8 +95,6 @@ class Office:
                     await lost
                 except (Unknown, Full) as error:
                     self.trouble = str(error)
-                    if self.on_stuck is not None:
-                        self.on_stuck(error)
                     await asyncio.sleep(OPEN_PAUSE_SECONDS)
                     if not self.alone:
                         return  # another service may be able to

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -72,7 +71,6 @@ class Coordinator:
         self.identity = identity
         self.trouble = ""
         self.on_lost: Keeper | None = None
-        self.on_stuck: Callable[[Exception], None] | None = None
         self._log = log
         self._blobs = blobs
         self._clock = clock
@@ -325,8 +323,6 @@ class Coordinator:
             if isinstance(error, Full):
                 self._refuse_new_runs(str(error))
             if isinstance(error, Full | Unknown):
-                if self.on_stuck is not None:
-                    self.on_stuck(error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, REOPEN_PAUSE_SECONDS_MAX)
             try:

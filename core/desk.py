@@ -14,7 +14,7 @@ import msgspec
 from headway.core import asks
 from headway.core.asks import Answer, AnyAsk
 from headway.core.envelope import Envelope, Fact, decode, encode, subject_of
-from headway.core.events import CoordinatorCheckpointed, CoordinatorElected, RunCompleted, RunnerLost, type_of
+from headway.core.events import CoordinatorCheckpointed, CoordinatorElected, RunCompleted, RunnerLost
 from headway.core.fleet import Presence
 from headway.core.hearing import Heard, hear
 from headway.core.log import Entry, Stored
@@ -134,6 +134,3 @@ def open_desk(coordinator: str, *, checkpoint: bytes | None = None, presence: Pr
     """A desk that starts from a checkpoint, or from the beginning. Raises msgspec errors for bytes that are neither."""
     world = restore(checkpoint) if checkpoint is not None else None
     return Desk(coordinator, world=world, presence=presence)
-
-
-__all__ = ["CHECKPOINT_EVERY", "Desk", "open_desk", "type_of"]

@@ -69,7 +69,6 @@ class JobState(msgspec.Struct, kw_only=True, omit_defaults=True):
     fact: int = 0
     ended: str = ""
     cause: str = ""
-    queued_n: int = 0
     queued_seq: int = 0
     failures: int = 0
     losses: int = 0
@@ -198,7 +197,6 @@ def _job_queued(run: Run, job: JobState, envelope: Envelope, seq: int) -> None:
     job.attempt = envelope.attempt
     job.fact = 0
     job.ended = ""
-    job.queued_n = envelope.n
     job.queued_seq = seq
     job.cause = envelope.id
 
