@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from headway.core.wire import Endpoint, Wire
+from tests.waiting import freeze
 
 BINARY = Path(sysconfig.get_path("scripts")) / "nats-server"
 DEADLINE_SECONDS = 10.0
@@ -74,7 +75,7 @@ class NatsServer:
     def pause(self) -> None:
         """Let it hang: connections stay open and nothing is answered."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGSTOP)
+        freeze(self.process.pid)
 
     def resume(self) -> None:
         """Let a hanging server go on."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 import stat
 from pathlib import Path
@@ -16,7 +14,7 @@ from headway.core.log import Unknown
 from headway.core.server import Server, Settings, load_endpoint
 from headway.core.server_probe import Probe, read_json
 from tests.core.server_tasks import alive, coordinator, end, heard, helper, port_of, running
-from tests.waiting import until, wait_until
+from tests.waiting import freeze, until, wait_until
 
 
 def script(path: Path, text: str) -> str:
@@ -191,7 +189,7 @@ async def test_who_cannot_reach_the_holder_of_the_store_is_told(tmp_path: Path) 
     owner = helper("hold", tmp_path)
     try:
         pid = int(str(heard(owner)["pid"]))
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         with pytest.raises(UnavailableError, match=f"held by process {pid}, which does not answer"):
             await Server.start_or_attach(tmp_path, settings=Settings(start_timeout_seconds=0.1))
     finally:

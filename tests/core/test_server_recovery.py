@@ -12,7 +12,7 @@ import pytest
 from headway.core.errors import UnavailableError
 from headway.core.server import Server, Settings
 from tests.core.server_tasks import alive, in_a_small_disk, make_stream, publish, running, stored
-from tests.waiting import until
+from tests.waiting import freeze, until
 
 
 async def test_after_each_kill_the_server_is_back_with_all_it_acknowledged(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ async def test_a_server_that_will_not_start_again_ends_the_supervision_with_its_
 async def test_a_server_that_hangs_is_stopped_all_the_same(tmp_path: Path) -> None:
     """Who does not end when asked is ended."""
     server = await Server.start_or_attach(tmp_path, settings=Settings(stop_timeout_seconds=0.2))
-    os.kill(server.pid, signal.SIGSTOP)
+    freeze(server.pid)
     await server.stop()
     assert not alive(server.pid)
 

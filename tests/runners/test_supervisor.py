@@ -16,6 +16,7 @@ from waiting import alive, wait_until, with_argument
 
 from headway.runners import supervisor
 from headway.runners.processes import kill_marked
+from tests.waiting import freeze
 
 RUNNER = textwrap.dedent(
     """
@@ -98,7 +99,7 @@ def test_a_free_lock_means_that_nothing_runs(tmp_path: Path, word: str):
 def test_a_frozen_runner_loses_its_work_in_time(tmp_path: Path, word: str):
     """A runner that hangs cannot renew, so its supervisor ends the work when the lease is over."""
     runner, supervisor_pid = start_runner(tmp_path, f"echo ready; sleep {word}", "0.5")
-    runner.send_signal(signal.SIGSTOP)
+    freeze(runner.pid)
     wait_until(lambda: not with_argument(word))
     assert alive(supervisor_pid)
     assert not lock_is_free(tmp_path)
