@@ -67,7 +67,10 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunAdmitted(Event, frozen=True, kw_only=True, tag="run.admitted"):
-    """The coordinator accepted a run of `jobs` jobs, whose plan, pipeline text and source are kept as blobs."""
+    """The coordinator accepted a run of `jobs` jobs, whose plan, pipeline text and source are kept as blobs.
+
+    `retry_backoff_ms` is how long a job rests after its first failed attempt; 0 means not at all.
+    """
 
     project: str
     pipeline: str
@@ -80,6 +83,7 @@ class RunAdmitted(Event, frozen=True, kw_only=True, tag="run.admitted"):
     trigger: str = "manual"
     only: str = ""
     attempt_losses_max: int = 3
+    retry_backoff_ms: int = 0
     config_digest: str = ""
     headway_version: str = ""
 
@@ -124,9 +128,14 @@ class JobAdmitted(Event, frozen=True, kw_only=True, tag="job.admitted"):
 
 
 class JobQueued(Event, frozen=True, kw_only=True, tag="job.queued"):
-    """The attempt waits for a slot. `reason` is ready, failed or lost: why there is this attempt."""
+    """The attempt waits for a slot. `reason` is ready, failed or lost: why there is this attempt.
+
+    It backs off until `start_after`, in microseconds since 1970 UTC; 0 is at once. That is by the clock of the
+    envelope's `at`, the coordinator's own: what the two differ by is how long the attempt rests.
+    """
 
     reason: str = "ready"
+    start_after: int = 0
 
 
 class JobAssigned(Event, frozen=True, kw_only=True, tag="job.assigned"):

@@ -73,6 +73,15 @@ MEANING: Final[dict[State, str]] = {
     State.COMPLETED: "carries the outcome; final",
 }
 
+HOLDER: Final[dict[State, str]] = {
+    State.ADMITTED: "dependencies",
+    State.WAITING_FOR_POLICY: "gate",
+    State.QUEUED: "queue",
+    State.DEPLOYING: "controller",
+    State.CONVERGING: "controller",
+}
+"""Who can end a state; where nobody stands here, it is the runner that holds the attempt."""
+
 ON_A_RUNNER: Final = frozenset({State.ASSIGNED, State.PREPARING, State.EXECUTING, State.UPLOADING})
 """States in which a job may hold a slot."""
 

@@ -57,6 +57,7 @@ from headway.projections.tables import (
     Changes,
     FleetRow,
     JobRow,
+    LogTime,
     RunnerRow,
     RunRow,
     StepRow,
@@ -95,11 +96,11 @@ async def fold_batch(fold: Fold, store: Store, batch: list[Stored]) -> list[Reco
 
 
 class Fold:
-    """Folds batches. `position` is the last event folded, `logged` the fold's time at it."""
+    """Folds batches. `position` is the last event folded, `time` the fold's at it."""
 
-    def __init__(self, *, position: int = 0, logged: int = 0) -> None:
+    def __init__(self, *, position: int = 0, time: LogTime = LogTime()) -> None:
         self.position = position
-        self._bench = Workbench(logged=logged)
+        self._bench = Workbench(time=time)
         self._bench.seq = position
 
     async def prepare(self, batch: list[Recorded], fetch: Fetch) -> None:
@@ -132,16 +133,23 @@ class Fold:
             raise BrokenError(
                 f"event {recorded.seq} came after event {self.position}", next="report this; 'headway doctor' has more"
             )
-        self.position = bench.seq = recorded.seq
-        bench.now = max(bench.now, recorded.logged)
         envelope = recorded.envelope
-        kind = type(envelope.data)
+        time = bench.time.after(recorded.seq, recorded.logged)
         bench.events.append(
             (
-                *(recorded.seq, envelope.run, envelope.n, _TYPES[kind], envelope.job, envelope.attempt),
-                *(recorded.logged, envelope.at, envelope.actor, recorded.body),
+                *(recorded.seq, envelope.run, envelope.n, _TYPES[type(envelope.data)], envelope.job, envelope.attempt),
+                *(recorded.logged, time.logged, envelope.at, envelope.actor, recorded.body),
             )
         )
+        self.replay(recorded, time)
+
+    def replay(self, recorded: Recorded, time: LogTime) -> None:
+        """Fold one event of which the log's time is known; some before it may have been left out."""
+        bench = self._bench
+        self.position = bench.seq = recorded.seq
+        bench.time = time
+        envelope = recorded.envelope
+        kind = type(envelope.data)
         if envelope.run:
             self._apply_to_run(kind, envelope)
         elif (on_fleet := _ON_FLEET.get(kind)) is not None:

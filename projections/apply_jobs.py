@@ -25,12 +25,13 @@ from headway.core.events import (
     StepFinished,
     StepStarted,
 )
-from headway.core.states import Outcome, State
-from headway.projections.tables import AttemptRow, JobRow, StepRow
+from headway.core.states import HOLDER, Outcome, State
+from headway.projections.tables import AttemptRow, JobRow, StepRow, short_id
 from headway.projections.workbench import (
     AFTER,
     COMPLETED,
     LOST,
+    QUEUED,
     OpenJob,
     OpenRun,
     Workbench,
@@ -38,7 +39,6 @@ from headway.projections.workbench import (
 )
 
 ADMITTED = State.ADMITTED.value
-QUEUED = State.QUEUED.value
 ASSIGNED = State.ASSIGNED.value
 
 
@@ -64,6 +64,9 @@ def job_admitted(bench: Workbench, run: OpenRun, envelope: Envelope, event: JobA
         fact=0,
         held=0,
         entered=bench.now,
+        seq_entered=bench.seq,
+        holder=HOLDER[State.ADMITTED],
+        cause=short_id(envelope.run, envelope.because),
     )
     bench.admit(run, row)
 
@@ -75,10 +78,10 @@ def job_queued(bench: Workbench, run: OpenRun, job: OpenJob, envelope: Envelope)
     row = job.row
     if envelope.attempt != row.attempt + 1 or row.held or QUEUED not in AFTER[row.state]:
         return
-    row.attempt, row.fact, row.reason = envelope.attempt, 0, event.reason
+    row.fact, row.reason, row.start_after = 0, event.reason, event.start_after
     row.runner = row.started = row.exit_code = row.failure = row.output = None
     row.queued = bench.now
-    bench.move(run, row, QUEUED)
+    bench.move(run, row, QUEUED, because=envelope.because)
 
 
 def job_assigned(bench: Workbench, run: OpenRun, job: OpenJob, envelope: Envelope) -> None:
@@ -101,7 +104,7 @@ def job_assigned(bench: Workbench, run: OpenRun, job: OpenJob, envelope: Envelop
     )
     job.attempts[row.attempt] = attempt
     bench.change(attempt)
-    bench.move(run, row, ASSIGNED)
+    bench.move(run, row, ASSIGNED, because=envelope.because)
     if run.row.started is None:
         run.row.started = bench.now
 
@@ -119,8 +122,9 @@ def moves_to(state: State) -> Callable[[Workbench, OpenRun, OpenJob, Envelope], 
         setattr(attempt, column, bench.now)
         if isinstance(envelope.data, JobExecuting):
             attempt.prepared = _text(envelope.data.prepared)
+            _keep_phases(bench, run, job.row, envelope.data)
         bench.change(attempt)
-        bench.move(run, job.row, name)
+        bench.move(run, job.row, name, because=envelope.because)
 
     return apply
 
@@ -194,7 +198,7 @@ def job_completed(bench: Workbench, run: OpenRun, job: OpenJob, envelope: Envelo
     row.reason, row.exit_code, row.failure = event.reason, event.exit_code, failure
     if event.output is not None:
         row.output = event.output.digest
-    bench.move(run, row, COMPLETED, outcome=outcome)
+    bench.move(run, row, COMPLETED, because=envelope.because, outcome=outcome)
 
 
 def step_started(bench: Workbench, run: OpenRun, job: OpenJob, envelope: Envelope) -> None:
@@ -244,7 +248,29 @@ def _spoken_for(bench: Workbench, job: OpenJob, envelope: Envelope) -> AttemptRo
         return None
     row.fact = number
     bench.change(row)
-    return job.attempts.get(envelope.attempt)
+    attempt = job.attempts.get(envelope.attempt)
+    if attempt is not None:
+        _note_skew(bench, attempt, envelope)
+    return attempt
+
+
+def _note_skew(bench: Workbench, attempt: AttemptRow, envelope: Envelope) -> None:
+    """A fact can come late to the log, never early: the one that came quickest tells most of the runner's clock."""
+    skew_us = envelope.at - bench.time.last
+    if attempt.skew_us is None or skew_us > attempt.skew_us:
+        attempt.skew_us = skew_us
+        bench.change(attempt)
+
+
+def _keep_phases(bench: Workbench, run: OpenRun, row: JobRow, event: JobExecuting) -> None:
+    """The phases of preparation, one after the other, as long as the runner says and within the log's time."""
+    if row.state != State.PREPARING.value:
+        return
+    entered = row.entered
+    for phase in event.prepared:
+        left = min(entered + max(0, phase.duration_ms) * 1000, bench.now)
+        bench.spent(run, row, phase.what, entered=entered, left=left)
+        entered = left
 
 
 def _end(bench: Workbench, attempt: AttemptRow, state: str, reason: str) -> None:

@@ -140,7 +140,7 @@ class Follower:
         self._forget()
 
     def _forget(self) -> None:
-        self._fold = Fold(position=self._store.position, logged=self._store.logged)
+        self._fold = Fold(position=self._store.position, time=self._store.time)
 
     def _end(self, error: HeadwayError) -> None:
         self._ended = error

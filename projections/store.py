@@ -25,7 +25,9 @@ from headway.projections.tables import (
     ORDER,
     SCHEMA_VERSION,
     TABLES,
+    TIME_COLUMNS,
     Changes,
+    LogTime,
 )
 from headway.projections.writer import Staging, writer_of
 
@@ -48,7 +50,8 @@ class DamagedError(StoreError):
     """The file is no database, or no longer one."""
 
 
-def _explained(error: sqlite3.Error, path: Path) -> HeadwayError:
+def explained(error: sqlite3.Error, path: Path) -> HeadwayError:
+    """What SQLite says, as an error that says what to do."""
     if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)):
         return BrokenError(f"{path} refused a row or a question: {error}", next="report this")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -68,7 +71,7 @@ class Store:
         self.path = path
         self.note = ""
         self.position = 0
-        self.logged = 0
+        self.time = LogTime()
         self.damaged = False
         self._scratch = scratch
         self._staging = Staging()
@@ -111,8 +114,8 @@ class Store:
             if not self._staging.committed:
                 await asyncio.shield(self._writing)
         except sqlite3.Error as error:
-            raise _explained(error, self.path) from error
-        self.position, self.logged = changes.position, changes.logged
+            raise explained(error, self.path) from error
+        self.position, self.time = changes.position, changes.time
 
     async def fetch(self, sql: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows as the writer sees them, for the fold."""
@@ -120,14 +123,15 @@ class Store:
         try:
             return [tuple(row) for row in await self._writer.execute_fetchall(sql, parameters)]
         except sqlite3.Error as error:
-            raise _explained(error, self.path) from error
+            raise explained(error, self.path) from error
 
     async def refresh(self) -> None:
         """Learn the position from the file, after whatever a cancelled writer left in the thread."""
         await self._written()
         if self._writer is None:
             await self._open()
-        [(self.position, self.logged)] = await self.fetch("select position, logged from meta")
+        [(self.position, *time)] = await self.fetch(f"select position, {TIME_COLUMNS} from meta")
+        self.time = LogTime(*time)
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[aiosqlite.Connection, None]:
@@ -140,9 +144,9 @@ class Store:
                 await connection.execute_fetchall("begin")
                 yield connection
             except sqlite3.Error as error:
-                explained = _explained(error, self.path)
-                self.damaged = self.damaged or isinstance(explained, DamagedError)
-                raise explained from error
+                found = explained(error, self.path)
+                self.damaged = self.damaged or isinstance(found, DamagedError)
+                raise found from error
             finally:
                 self._idle.append(connection)  # before the wait: its thread keeps the order, whatever comes next
                 await connection.rollback()
@@ -172,7 +176,7 @@ class Store:
         try:
             await self._writer.executescript(INDEXES + "pragma locking_mode = normal; pragma journal_mode = wal;")
         except sqlite3.Error as error:
-            raise _explained(error, self.path) from error
+            raise explained(error, self.path) from error
         finally:
             await self.close()
         await asyncio.to_thread(_sync, self.path)
@@ -224,20 +228,20 @@ class Store:
             names = {name for (name,) in await self.fetch("select name from sqlite_schema where type = 'table'")}
             if not names:
                 indexes = "" if self._scratch else INDEXES
-                meta = f"insert into meta values (1, {SCHEMA_VERSION}, 0, 0);"
+                meta = f"insert into meta values (1, {SCHEMA_VERSION}, 0, 0, 0, 0, 0, 0);"
                 await self._writer.executescript(f"begin immediate; {TABLES} {indexes} {meta} commit;")
             elif not names.issuperset(ORDER):
                 return f"{self.path} has other tables than expected"
-            rows = await self.fetch("select schema_version, position, logged from meta")
+            rows = await self.fetch(f"select schema_version, position, {TIME_COLUMNS} from meta")
         except sqlite3.Error as error:
             await self._close_all()
-            raise _explained(error, self.path) from error
+            raise explained(error, self.path) from error
         except StoreError:
             await self._close_all()
             raise
         if len(rows) != 1 or rows[0][0] != SCHEMA_VERSION:
             return f"{self.path} was written by a version of Headway with other tables"
-        self.position, self.logged = rows[0][1], rows[0][2]
+        self.position, self.time = rows[0][1], LogTime(*rows[0][2:])
         return ""
 
     async def _written(self) -> None:
@@ -255,18 +259,18 @@ class Store:
                 await connection.close()
 
 
-async def open_reader(path: Path) -> aiosqlite.Connection:
-    """A connection for questions only, to a file that is there."""
+async def open_reader(path: Path, *, only: bool = True) -> aiosqlite.Connection:
+    """A connection for questions, to a file that is there; unless `only`, it may have tables of its own meanwhile."""
     _check_place(path, make=False)
     try:
         connection = await aiosqlite.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
         try:
-            await connection.execute_fetchall("pragma query_only = 1")
+            await connection.execute_fetchall(f"pragma query_only = {int(only)}")
         except BaseException:
             await connection.close()
             raise
     except sqlite3.Error as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     return connection
 
 
@@ -278,8 +282,7 @@ async def take_place(new: Path, path: Path) -> None:
                 # Leaving the write-ahead log needs the file for oneself, and takes away what lies beside it.
                 await connection.execute_fetchall("pragma journal_mode = delete")
         except sqlite3.Error as error:
-            explained = _explained(error, path)
-            if not isinstance(explained, DamagedError):
+            if not isinstance(explained(error, path), DamagedError):
                 raise StoreError(
                     f"{path} is in use: {error}", next="let the service do it, or stop it with 'headway down'"
                 ) from error

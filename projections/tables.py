@@ -13,14 +13,16 @@ from typing import ClassVar, Final
 
 import msgspec
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 TABLES: Final = """
 create table meta (
     one integer primary key check (one = 1),
     schema_version integer not null,
     position integer not null,
-    logged integer not null
+    logged integer not null,
+    logged_last integer not null,
+    steps_back integer not null, step_back_us integer not null, step_back_seq integer not null
 ) strict;
 
 create table events (
@@ -31,6 +33,7 @@ create table events (
     job text not null,
     attempt integer not null,
     logged integer not null,
+    time integer not null,
     at integer not null,
     actor text not null,
     body blob not null
@@ -58,7 +61,9 @@ create table jobs (
     concurrency_group text not null, concurrency_limit integer not null,
     state text not null, status text not null, outcome text, attempt integer not null, runner text,
     fact integer not null, held integer not null,
-    entered integer not null, queued integer, started integer, completed integer,
+    entered integer not null, seq_entered integer not null, holder text not null, cause text not null,
+    start_after integer not null,
+    queued integer, started integer, completed integer,
     exit_code integer, reason text not null, failure text, output text,
     cancelled_by text, cancel_reason text,
     primary key (run, job)
@@ -70,7 +75,30 @@ create table attempts (
     assigned integer not null, preparing integer, started integer, uploading integer, ended integer,
     exit_code integer, failure text, prepared text not null,
     output text, output_bytes integer not null, output_truncated integer not null, output_missing text not null,
+    skew_us integer,
     primary key (run, job, attempt)
+) strict, without rowid;
+
+create table timeline (
+    id integer primary key,
+    run integer not null, job text not null, attempt integer not null, state text not null, phase text not null,
+    seq integer not null, entered integer not null, seq_left integer not null, "left" integer not null,
+    holder text not null, cause text not null, next text not null, labels text not null
+) strict;
+
+create table names (
+    id integer primary key,
+    name text not null unique
+) strict;
+
+create table chunks (
+    chunk integer primary key,
+    first_left integer not null, last_left integer not null, handoffs integer not null
+) strict;
+
+create table samples (
+    chunk integer not null, "column" text not null, body blob not null,
+    primary key (chunk, "column")
 ) strict, without rowid;
 
 create table steps (
@@ -108,8 +136,11 @@ create index runs_by_pipeline on runs (pipeline);
 create index runs_by_project on runs (project);
 create index runs_by_end on runs (substr(run, -6));
 create index runs_by_admitted on runs (admitted);
+create index runs_by_end_of_run on runs (seq_completed, seq);
 create index jobs_by_status on jobs (status, seq);
 create index jobs_by_seq on jobs (seq);
+create index jobs_by_name on jobs (job, seq);
+create index timeline_of_run on timeline (run);
 """
 
 
@@ -178,7 +209,8 @@ class RunRow(Row, gc=False):
 class JobRow(Row, gc=False):
     """A job. `runner` holds it, or held it last, as `held` says; `fact` is the highest number its attempt has used.
 
-    `status` is what it is while nothing is paused.
+    `status` is what it is while nothing is paused. The present state was `entered` with the event `seq_entered`, which
+    came of the event `cause` (see `short_id`); `holder` is who can end it.
     """
 
     table = "jobs"
@@ -205,6 +237,10 @@ class JobRow(Row, gc=False):
     fact: int
     held: int
     entered: int
+    seq_entered: int
+    holder: str
+    cause: str
+    start_after: int = 0
     queued: int | None = None
     started: int | None = None
     completed: int | None = None
@@ -217,7 +253,10 @@ class JobRow(Row, gc=False):
 
 
 class AttemptRow(Row, gc=False):
-    """An attempt that was given to a runner. `state` ends as completed, with an outcome, or as lost, without one."""
+    """An attempt that was given to a runner. `state` ends as completed, with an outcome, or as lost, without one.
+
+    `skew_us` is how far the runner's clock was ahead of the log's, by the fact that came to the log quickest.
+    """
 
     table = "attempts"
     key = ("run", "job", "attempt")
@@ -242,6 +281,7 @@ class AttemptRow(Row, gc=False):
     output_bytes: int = 0
     output_truncated: int = 0
     output_missing: str = ""
+    skew_us: int | None = None
 
 
 class StepRow(Row, gc=False):
@@ -316,28 +356,92 @@ class CoordinatorRow(Row, gc=False):
     checkpoint_seq: int
 
 
-EventRow = tuple[int, str, int, str, str, int, int, int, str, bytes]
-"""A row of `events`, which are only ever added."""
+EventRow = tuple[int, str, int, str, str, int, int, int, int, str, bytes]
+"""A row of `events`, which are only ever added. `time` is the fold's, which never goes back."""
 
-EVENT_COLUMNS: Final = ("seq", "run", "n", "type", "job", "attempt", "logged", "at", "actor", "body")
+EVENT_COLUMNS: Final = ("seq", "run", "n", "type", "job", "attempt", "logged", "time", "at", "actor", "body")
+
+
+class TimelineRow(msgspec.Struct, gc=False):
+    """A state that a job has left, or (with a `phase`) a phase of its preparation. Only ever added, in that order.
+
+    `run` is the sequence of the run's admission. The state was entered with the event `seq`, which came of the event
+    `cause` (see `short_id`), and left with the event `seq_left`, for the state `next`; at the end of the job `next` is
+    its outcome. The present state of a job is in `jobs`.
+    """
+
+    run: int
+    job: str
+    attempt: int
+    state: str
+    phase: str
+    seq: int
+    entered: int
+    seq_left: int
+    left: int
+    holder: str
+    cause: str
+    next: str
+    labels: str
+
 
 KINDS: Final[tuple[type[Row], ...]] = (RunRow, JobRow, AttemptRow, StepRow, RunnerRow, FleetRow, CoordinatorRow)
 
 ORDER: Final[dict[str, tuple[str, ...]]] = {
     "meta": ("one",),
     "events": ("seq",),
+    "timeline": ("id",),
+    "names": ("id",),
+    "chunks": ("chunk",),
+    "samples": ("chunk", "column"),
     **{kind.table: kind.key for kind in KINDS},
 }
 """Every table with the columns that order it, for whoever walks all of them."""
 
 
+class LogTime(msgspec.Struct, frozen=True):
+    """The log's time as the fold takes it: `logged` never goes back, `last` is the last event's own.
+
+    `steps_back` counts how often an event was logged at an earlier time than the one before it, `step_back_us` is the
+    largest such step and `step_back_seq` the event of the last one.
+    """
+
+    logged: int = 0
+    last: int = 0
+    steps_back: int = 0
+    step_back_us: int = 0
+    step_back_seq: int = 0
+
+    def after(self, seq: int, logged: int) -> LogTime:
+        """The time after one more event."""
+        if logged >= self.last:
+            return LogTime(max(self.logged, logged), logged, self.steps_back, self.step_back_us, self.step_back_seq)
+        step = max(self.step_back_us, self.last - logged)
+        return LogTime(self.logged, logged, self.steps_back + 1, step, seq)
+
+
+TIME_COLUMNS: Final = "logged, logged_last, steps_back, step_back_us, step_back_seq"
+"""The columns of `meta` that a `LogTime` is kept in."""
+
+
 class Changes(msgspec.Struct):
-    """What a batch of events does to the tables: `position` is its last event, `logged` the fold's time at it."""
+    """What a batch of events does to the tables: `position` is its last event, `time` the fold's at it."""
 
     position: int
-    logged: int
+    time: LogTime
     events: list[EventRow]
+    timeline: list[TimelineRow]
     rows: dict[type[Row], list[Row]]
+
+
+def short_id(run: str, event: str) -> str:
+    """The id of an event as rows keep it: without the run in front, where it is one of that run's own."""
+    return event[len(run) :] if run and event.startswith(run) else event
+
+
+def long_id(run: str, event: str) -> str:
+    """The id of an event that `short_id` has made short."""
+    return run + event if event.startswith(":") else event
 
 
 def quoted(columns: tuple[str, ...]) -> str:

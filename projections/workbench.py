@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from headway.core.states import MOVES, ON_A_RUNNER, Outcome, State, run_status, status_of
+from headway.core.states import HOLDER, MOVES, ON_A_RUNNER, Outcome, State, run_status, status_of
 from headway.projections.tables import (
     KINDS,
     AttemptRow,
@@ -19,10 +19,13 @@ from headway.projections.tables import (
     EventRow,
     FleetRow,
     JobRow,
+    LogTime,
     Row,
     RunnerRow,
     RunRow,
     StepRow,
+    TimelineRow,
+    short_id,
 )
 
 AFTER: Final = {before.value: frozenset(state.value for state in after) for before, after in MOVES.items()}
@@ -30,8 +33,10 @@ AFTER: Final = {before.value: frozenset(state.value for state in after) for befo
 
 HOLDING: Final = frozenset(state.value for state in ON_A_RUNNER)
 COMPLETED: Final = State.COMPLETED.value
+QUEUED: Final = State.QUEUED.value
 LOST: Final = "lost"
 """How the state of an attempt ends that has no outcome."""
+_HOLDER: Final = {state.value: holder for state, holder in HOLDER.items()}
 
 
 class OpenJob(msgspec.Struct):
@@ -64,15 +69,21 @@ def completed_jobs(run: RunRow) -> int:
 class Workbench:
     """Rows in memory and what has become of them. `seq` and `now` are those of the event being folded."""
 
-    def __init__(self, *, logged: int = 0) -> None:
+    def __init__(self, *, time: LogTime = LogTime()) -> None:
         self.seq = 0
-        self.now = logged
+        self.time = time
         self.runs: dict[str, OpenRun] = {}
         self.runners: dict[str, RunnerRow] = {}
         self.fleet: FleetRow | None = None
         self.events: list[EventRow] = []
+        self.timeline: list[TimelineRow] = []
         self._changed: dict[type[Row], dict[int, Row]] = {kind: {} for kind in KINDS}
         self._done: dict[tuple[str, str], None] = {}
+
+    @property
+    def now(self) -> int:
+        """The fold's time, which never goes back."""
+        return self.time.logged
 
     def change(self, row: Row) -> None:
         """The row differs from what the table has."""
@@ -85,10 +96,15 @@ class Workbench:
         self._count(run.row, row.status, 1)
         self.change(row)
 
-    def move(self, run: OpenRun, job: JobRow, state: str, *, outcome: str | None = None) -> None:
-        """The job enters a state now."""
+    def move(self, run: OpenRun, job: JobRow, state: str, *, because: str, outcome: str | None = None) -> None:
+        """The job leaves its state for another one now, because of the event `because`."""
         before = job.status
-        job.state, job.outcome, job.entered = state, outcome, self.now
+        self._leave(run, job, outcome or state)
+        job.state, job.outcome, job.entered, job.seq_entered = state, outcome, self.now, self.seq
+        job.holder = _HOLDER.get(state) or job.runner or ""
+        job.cause = short_id(job.run, because)
+        if state == QUEUED:
+            job.attempt += 1
         job.status = status_text(state, outcome, job.attempt > 1)
         if before != job.status:
             self._count(run.row, before, -1)
@@ -103,8 +119,8 @@ class Workbench:
             assert isinstance(row, RunRow), "rows are kept by their kind"
             _derive_status(row)
         rows = {kind: list(changed.values()) for kind, changed in self._changed.items()}
-        changes = Changes(position=self.seq, logged=self.now, events=self.events, rows=rows)
-        self.events, self._changed = [], {kind: {} for kind in KINDS}
+        changes = Changes(position=self.seq, time=self.time, events=self.events, timeline=self.timeline, rows=rows)
+        self.events, self.timeline, self._changed = [], [], {kind: {} for kind in KINDS}
         return changes
 
     def forget_finished(self) -> None:
@@ -128,6 +144,25 @@ class Workbench:
         run.jobs[job.row.job] = job
         if job.row.state == COMPLETED:
             self._done[(job.row.run, job.row.job)] = None
+
+    def spent(self, run: OpenRun, job: JobRow, phase: str, *, entered: int, left: int) -> None:
+        """A phase of the state that the job is in, and is about to leave."""
+        self.timeline.append(
+            TimelineRow(
+                *(run.row.seq, job.job, job.attempt, job.state, phase),
+                *(job.seq_entered, entered, self.seq, left),
+                *(job.holder, job.cause, "", job.runs_on),
+            )
+        )
+
+    def _leave(self, run: OpenRun, job: JobRow, after: str) -> None:
+        self.timeline.append(
+            TimelineRow(
+                *(run.row.seq, job.job, job.attempt, job.state, ""),
+                *(job.seq_entered, job.entered, self.seq, self.now),
+                *(job.holder, job.cause, after, job.runs_on),
+            )
+        )
 
     def _count(self, run: RunRow, status: str, by: int) -> None:
         setattr(run, status, getattr(run, status) + by)

@@ -7,15 +7,27 @@ import threading
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
 from headway.core.errors import BrokenError
-from headway.projections.tables import EVENT_COLUMNS, Changes, Row, quoted
+from headway.projections import samples
+from headway.projections.tables import EVENT_COLUMNS, TIME_COLUMNS, Changes, Row, TimelineRow, quoted
 
 AT_ONCE: Final = (64, 8, 1)
 """How many rows go into one statement; few sizes, so that the prepared statements are found again."""
+
+
+class Added(NamedTuple):
+    """A table whose rows are only ever added."""
+
+    table: str
+    columns: tuple[str, ...]
+
+
+EVENTS: Final = Added("events", EVENT_COLUMNS)
+TIMELINE: Final = Added("timeline", TimelineRow.__struct_fields__)
 
 
 class Staging:
@@ -56,17 +68,21 @@ class Writer(sqlite3.Connection):
     def _write(self, changes: Changes) -> None:
         before = changes.position - len(changes.events)
         moved = self.execute(
-            "update meta set position = ?, logged = ? where position = ?", (changes.position, changes.logged, before)
+            f"update meta set (position, {TIME_COLUMNS}) = (?, ?, ?, ?, ?, ?) where position = ?",
+            (changes.position, *msgspec.structs.astuple(changes.time), before),
         )
         if moved.rowcount != 1:
             raise BrokenError(
                 f"the tables are not at event {before}", next="look for a second service on the same folder"
             )
-        self._write_rows(None, changes.events)
+        self._write_rows(EVENTS, changes.events)
+        self._write_rows(TIMELINE, [msgspec.structs.astuple(row) for row in changes.timeline])
         for kind, rows in changes.rows.items():
             self._write_rows(kind, [msgspec.structs.astuple(row) for row in rows])
+        if changes.timeline:
+            samples.seal(self)
 
-    def _write_rows(self, kind: type[Row] | None, rows: Sequence[tuple[Any, ...]]) -> None:
+    def _write_rows(self, kind: type[Row] | Added, rows: Sequence[tuple[Any, ...]]) -> None:
         start = 0
         for size in AT_ONCE:
             while len(rows) - start >= size:
@@ -86,13 +102,12 @@ def writer_of(shared: Staging) -> type[sqlite3.Connection]:
 
 
 @cache
-def _insert(kind: type[Row] | None, count: int) -> str:
-    """SQL that adds `count` events (kind None), or adds or changes that many rows."""
-    columns = EVENT_COLUMNS if kind is None else kind.__struct_fields__
+def _insert(kind: type[Row] | Added, count: int) -> str:
+    """SQL that adds `count` rows, and for a kind of row that may change, changes what is there already."""
+    columns = kind.columns if isinstance(kind, Added) else kind.__struct_fields__
     one = f"({', '.join('?' * len(columns))})"
-    table = "events" if kind is None else kind.table
-    sql = f"insert into {table} ({quoted(columns)}) values {', '.join([one] * count)}"
-    if kind is None:
+    sql = f"insert into {kind.table} ({quoted(columns)}) values {', '.join([one] * count)}"
+    if isinstance(kind, Added):
         return sql
     changing = [name for name in columns if name not in kind.key and name not in kind.fixed]
     return f"{sql} on conflict ({quoted(kind.key)}) do update set " + ", ".join(
