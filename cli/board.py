@@ -58,6 +58,7 @@ class JobLine:
         self.runs_on: tuple[str, ...] = ()
         self.began = 0.0
         self.ended = 0.0
+        self.backoff_seconds = 0.0
 
     def status(self, *, paused: bool) -> str:
         """The word people know for the job's state and outcome."""
@@ -89,7 +90,7 @@ class JobLine:
             shown = ", ".join(self.depends_on[:3]) + (", ..." if len(self.depends_on) > 3 else "")
             parts.append(f"after {shown}")
         elif self.state in ("queued", "waiting_for_policy"):
-            parts.append(waits(self.runs_on, paused_by=paused_by) if self.state == "queued" else "waits for gates")
+            parts.append(self._waits(paused_by) if self.state == "queued" else "waits for gates")
         elif self.state == "completed":
             parts.append(self.why() if self.outcome != "succeeded" else self.runner)
         else:
@@ -98,6 +99,11 @@ class JobLine:
         if self.attempt > 1:
             parts.append(f"attempt {self.attempt}")
         return clean("  ".join(part for part in parts if part))
+
+    def _waits(self, paused_by: str) -> str:
+        if self.backoff_seconds and not paused_by:
+            return f"tries again after a back-off of {duration(self.backoff_seconds)}"
+        return waits(self.runs_on, paused_by=paused_by)
 
 
 class Board:
@@ -199,6 +205,7 @@ class Board:
             line.runs_on = tuple(data.get("runs_on") or ())
         elif kind == "job.queued":
             line.runner, line.step, line.began = "", "", 0.0
+            line.backoff_seconds = max(0.0, float(data.get("start_after") or 0) / 1e6 - self.now)
         elif kind == "job.assigned":
             line.runner, line.began = str(data.get("runner") or ""), self.now
             line.failed_step, line.reason, line.exit_code = "", "", None

@@ -54,7 +54,8 @@ def job_change(line: JobLine, kind: str, data: Mapping[str, Any]) -> tuple[str, 
     if kind == "job.lost":
         return "retry", f"attempt {line.attempt} was lost: {line.reason}"
     if kind == "job.queued" and data.get("reason") in ("failed", "lost"):
-        return "retry", f"trying again, attempt {line.attempt}"
+        after = f" in {duration(line.backoff_seconds)}" if line.backoff_seconds else ""
+        return "retry", f"trying again{after}, attempt {line.attempt}"
     if kind == "job.queued" and line.runs_on:
         return "pending", waits(line.runs_on)
     if kind != "job.completed":

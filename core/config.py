@@ -23,6 +23,7 @@ from headway.core.home import find_home
 from headway.core.nodes import Mapping as MappingNode
 from headway.core.nodes import Node, Scalar, Sequence
 from headway.core.plan import digest_of
+from headway.core.resting import BACKOFF_MAX_SECONDS
 from headway.core.shape import Level, check_keys
 from headway.core.values import Values
 
@@ -51,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     blobs: str
     nats_url: str
     attempt_losses_max: int
+    retry_backoff_seconds: float
     origins: dict[str, Origin]
 
     @property
@@ -68,7 +70,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `headway config show`."""
 
     key: str
-    value: int | str | list[str]
+    value: int | float | str | list[str]
     origin: Origin
 
 
@@ -103,6 +105,7 @@ def _defaults(home: Path) -> dict[str, Any]:
         "blobs": str(home / "blobs"),
         "nats_url": "",
         "attempt_losses_max": 3,
+        "retry_backoff_seconds": 5.0,
     }
 
 
@@ -146,6 +149,23 @@ def _integer(least: int, most: int) -> Reader:
 
 def _seconds(values: Values, node: Node, key: str) -> int | None:
     return values.seconds(node, key, what=f"`{key}`")
+
+
+_FRACTION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)s?")
+
+
+def _backoff(values: Values, node: Node, key: str) -> float | None:
+    """Seconds down to a thousandth; 0 is a value of its own here."""
+    found = _FRACTION.fullmatch(node.text) if isinstance(node, Scalar) else None
+    if found is None:
+        suggestion = "write seconds, such as `5` or `0.5`; 0 for no back-off"
+        values.wrong_type(node, key, f"`{key}` must be a number of seconds", suggestion)
+        return None
+    seconds = float(found[1])
+    if seconds <= BACKOFF_MAX_SECONDS:
+        return seconds
+    values.problems.error("HW118", node, f"`{key}` must be from 0 to {BACKOFF_MAX_SECONDS} seconds", path=key)
+    return None
 
 
 def _labels(values: Values, node: Node, key: str) -> tuple[str, ...]:
@@ -195,10 +215,12 @@ def _url(values: Values, node: Node, key: str) -> str | None:
     return None
 
 
-def _presented(key: str, value: Any) -> int | str | list[str]:  # noqa: ANN401 - the type is the key's
+def _presented(key: str, value: Any) -> int | float | str | list[str]:  # noqa: ANN401 - the type is the key's
     if key == "nats_url" and "@" in value:
         scheme, _, rest = value.partition("://")
         return f"{scheme}://…@{rest.rpartition('@')[2]}"
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -213,6 +235,7 @@ KEYS: Final[dict[str, Reader]] = {
     "blobs": _folder,
     "nats_url": _url,
     "attempt_losses_max": _integer(1, 100),
+    "retry_backoff_seconds": _backoff,
 }
 """Each key, and how its value is read: file, environment and flag alike."""
 

@@ -135,7 +135,7 @@ class Coordinator:
     def _start(self, desk: Desk) -> None:
         self._durable = desk.world.seq
         self._presence = desk.presence
-        desk.begin(self._clock.monotonic())
+        desk.begin(self._clock.monotonic(), at=self._clock.wall_us())
         self._desk = desk
         self._opened.set()
         for run in desk.world.runs.values():
@@ -237,7 +237,7 @@ class Coordinator:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline = desk.presence.next_deadline()
+        deadline = desk.next_deadline()
         if deadline is not None:
             delay = max(0.0, deadline - self._clock.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._decide_soon)

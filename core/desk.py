@@ -39,8 +39,9 @@ class Desk:
         """Fold an entry read from the log."""
         self.world.apply(decode(stored.body), stored.body, stored.seq)
 
-    def begin(self, now: float) -> None:
+    def begin(self, now: float, *, at: int) -> None:
         """Start to listen: every runner known has a whole lease from when no earlier coordinator answers any more."""
+        self.world.begin(now, at=at)
         self.presence.begin(list(self.world.fleet.runners), now + ELECTION_GRACE_SECONDS)
 
     def plans_missing(self) -> list[tuple[str, str]]:
@@ -66,6 +67,7 @@ class Desk:
 
     def decide(self, *, now: float, at: int) -> list[Entry]:
         """Everything that follows from the state as it is, until all is quiet."""
+        self.world.pass_time(now, at=at)
         entries: list[Entry] = []
         for runner in self.presence.silent(now):
             state = self.world.fleet.runners.get(runner)
@@ -77,6 +79,11 @@ class Desk:
         while facts := next_events(self.world):
             entries += self.write(facts, at=at)
         return entries
+
+    def next_deadline(self) -> float | None:
+        """The earliest moment at which time alone could make `decide` say something, by the monotonic clock."""
+        deadlines = (self.presence.next_deadline(), self.world.resting.next_deadline())
+        return min((one for one in deadlines if one is not None), default=None)
 
     def elected(self, *, at: int, headway_version: str, host: str, pid: int) -> list[Entry]:
         """The first word of a new coordinator; it hands on the last checkpoint known."""

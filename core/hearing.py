@@ -77,6 +77,8 @@ def _storable(ask: AnyAsk) -> bool:
     """Whether its numbers fit into tables and times: 64 bits, and the year 9999."""
     if isinstance(ask, asks.RegisterRunner):
         return 0 <= ask.pid < NUMBER_MAX
+    if isinstance(ask, asks.AdmitRun):
+        return all(0 <= one < NUMBER_MAX for one in (ask.admitted.attempt_losses_max, ask.admitted.retry_backoff_ms))
     if isinstance(ask, asks.StoreOutput):
         return _counts(ask.output)
     if isinstance(ask, asks.Report):

@@ -54,8 +54,8 @@ class JobState(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `attempt` is the present one, 0 before the first. `runner` holds it now. `fact` is the highest number its runner
     has used. `ended` is "failed" or "lost" while the coordinator owes its choice. `cause` is the id of the job's last
-    event. `avoid` names runners that failed or lost the job, the
-    last one last. `cancel` is the reason of a cancellation asked for.
+    event. `start_after` is when the attempt may be assigned, 0 for at once. `avoid` names runners that failed or lost
+    the job, the last one last. `cancel` is the reason of a cancellation asked for.
     """
 
     depends_on: tuple[str, ...] = ()
@@ -70,6 +70,7 @@ class JobState(msgspec.Struct, kw_only=True, omit_defaults=True):
     ended: str = ""
     cause: str = ""
     queued_seq: int = 0
+    start_after: int = 0
     failures: int = 0
     losses: int = 0
     avoid: tuple[str, ...] = ()
@@ -98,6 +99,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     admitted_seq: int = 0
     job_count: int = 0
     attempt_losses_max: int = 3
+    retry_backoff_ms: int = 0
     plan_digest: str = ""
     source_digest: str = ""
     commit: str = ""
@@ -140,6 +142,7 @@ def _run_admitted(run: Run, event: RunAdmitted, seq: int) -> None:
     run.pipeline = event.pipeline
     run.job_count = event.jobs
     run.attempt_losses_max = event.attempt_losses_max
+    run.retry_backoff_ms = event.retry_backoff_ms
     run.plan_digest = event.plan_digest
     run.source_digest = event.source.digest
     run.commit = event.source.commit
@@ -191,6 +194,8 @@ def _job_admitted(run: Run, envelope: Envelope) -> None:
 
 
 def _job_queued(run: Run, job: JobState, envelope: Envelope, seq: int) -> None:
+    event = envelope.data
+    assert isinstance(event, JobQueued)
     if envelope.attempt != job.attempt + 1 or job.runner or not allowed(job.state, State.QUEUED):
         return
     job.state = State.QUEUED
@@ -198,6 +203,7 @@ def _job_queued(run: Run, job: JobState, envelope: Envelope, seq: int) -> None:
     job.fact = 0
     job.ended = ""
     job.queued_seq = seq
+    job.start_after = event.start_after
     job.cause = envelope.id
 
 

@@ -28,6 +28,7 @@ from headway.core.events import (
 )
 from headway.core.fleet import LEASE_SECONDS, RunnerState
 from headway.core.plan import Job
+from headway.core.resting import backoff_us
 from headway.core.run import JobState, Run, outcome_of
 from headway.core.states import Outcome
 from headway.core.world import Need, World
@@ -140,7 +141,7 @@ def request_cancels(world: World) -> list[Fact]:
 
 
 def choose_after_attempts(world: World) -> list[Fact]:
-    """An attempt that failed or was lost is followed by another one, or by the job's end."""
+    """An attempt that failed or was lost is followed by another one, after a rest or at once, or by the job's end."""
     facts = []
     for run_id, name in world.needs[Need.CHOOSE]:
         run = world.runs[run_id]
@@ -150,8 +151,15 @@ def choose_after_attempts(world: World) -> list[Fact]:
             failure = Failure(failure_class="transient", reason=reason)
             facts.append(_about(run, name, _end(job, Outcome.FAILED, reason=reason, failure=failure)))
         else:
-            facts.append(_about(run, name, JobQueued(reason=job.ended), attempt=job.attempt + 1))
+            facts.append(_about(run, name, _again(world, run, name), attempt=job.attempt + 1))
     return facts
+
+
+def _again(world: World, run: Run, name: str) -> JobQueued:
+    """The next attempt: at once when a runner was lost, after a rest when the job failed."""
+    job = run.jobs[name]
+    rest_us = backoff_us(run, name, job, attempt=job.attempt + 1) if job.ended == "failed" else 0
+    return JobQueued(reason=job.ended, start_after=world.now_us + rest_us if rest_us else 0)
 
 
 def skip_jobs(world: World) -> list[Fact]:

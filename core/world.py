@@ -1,8 +1,12 @@
 """Everything the coordinator decides about: the unfinished runs, the fleet, and what needs a word from it.
 
 The world is a fold of the whole log. Beside the runs it keeps indexes, so that a decision costs what it says and
-nothing scans everything: for each kind of decision the jobs that need it, and the queue. The
-indexes follow from the state; `restore` rebuilds them.
+nothing scans everything: for each kind of decision the jobs that need it, the queue, and beside it the jobs that rest
+after a failed attempt. The indexes follow from the state; `restore` rebuilds them.
+
+The world asks no clock; it is told the time (`begin`, then `pass_time`), by two of them. `now_us` is the coordinator's
+wall clock, the same that its entries have as `at`: it only says when a rest will be over. The monotonic clock is what
+rests are measured with, so that no step of the other one changes them.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from headway.core.events import CoordinatorCheckpointed, CoordinatorElected, Run
 from headway.core.fleet import Fleet, RunnerState
 from headway.core.plan import Job, Plan
 from headway.core.queue import Key, Queue, Waiting
+from headway.core.resting import Resting, backoff_us
 from headway.core.run import JobState, Run
 from headway.core.states import Outcome, State
 
@@ -72,6 +77,8 @@ class World:
 
     def __init__(self) -> None:
         self.seq = 0
+        self.now = 0.0
+        self.now_us = 0
         self.store = ""
         self.runs: dict[str, Run] = {}
         self.fleet = Fleet()
@@ -81,6 +88,7 @@ class World:
         self.checkpoint_seq = 0
         self.needs: dict[Need, dict[Key, None]] = {need: {} for need in Need if need is not Need.ASSIGN}
         self.queue = Queue()
+        self.resting = Resting()
         self.free: dict[str, RunnerState] = {}
         self.strays: dict[Key, None] = {}
         self.unadmitted: dict[str, None] = {}
@@ -92,6 +100,23 @@ class World:
         """Supply what a run's plan digest names; None when the blob cannot be read."""
         if run not in self.finished:
             self.plans[run] = {job.name: job for job in plan.jobs} if plan is not None else None
+
+    def begin(self, now: float, *, at: int) -> None:
+        """Deciding starts now. Of a rest that somebody else began, what is left by the wall clock is left, and never
+        more than the whole of it: that clock may have been set back."""
+        self.now, self.now_us = now, at
+        for run_id, name in list(self.resting):
+            run = self.runs[run_id]
+            self._rest(run, name, run.jobs[name])
+        self.pass_time(now, at=at)
+
+    def pass_time(self, now: float, *, at: int) -> None:
+        """It is `now` by the monotonic clock and `at` by the wall clock. Whose rest is over is back in the queue, at
+        the place that it was queued at."""
+        self.now, self.now_us = now, at
+        for run_id, name in self.resting.over(now):
+            run = self.runs[run_id]
+            self._reindex(run, name, run.jobs[name])
 
     def apply(self, envelope: Envelope, body: bytes, seq: int) -> None:
         """Fold the entry at `seq`. One that is already folded changes nothing."""
@@ -122,6 +147,8 @@ class World:
         runs.evolve(run, envelope, seq)
         run.head = digest(body)
         if envelope.job:
+            if job is not None and job.queued_seq == seq:
+                self._rest(run, envelope.job, job)
             self._index_job(run, envelope.job, holder)
         elif (run.paused, run.cancel) != (paused, cancelled):
             for name, one in run.jobs.items():
@@ -148,6 +175,7 @@ class World:
                 self._release(run, name, job, job.runner)
             if job.state is not State.COMPLETED:
                 self.queue.remove((run.id, name))
+                self.resting.remove((run.id, name))
                 for index in self.needs.values():
                     index.pop((run.id, name), None)
         del self.runs[run.id]
@@ -172,15 +200,24 @@ class World:
             for dependent in run.dependents.get(name, ()):
                 self._reindex(run, dependent, run.jobs[dependent])
 
+    def _rest(self, run: Run, name: str, job: JobState) -> None:
+        """Let a job rest whose attempt may not start yet. A pause of the run does not stop its time."""
+        if job.state is State.QUEUED and job.start_after:
+            whole_us = backoff_us(run, name, job, attempt=job.attempt)
+            left_us = min(max(0, job.start_after - self.now_us), whole_us)
+            self.resting.add((run.id, name), self.now + left_us / 1_000_000)
+
     def _reindex(self, run: Run, name: str, job: JobState) -> None:
         key = (run.id, name)
         need = need_of(run, job)
+        if job.state is not State.QUEUED:
+            self.resting.remove(key)
         for kind, index in self.needs.items():
             if kind is need:
                 index[key] = None
             else:
                 index.pop(key, None)
-        if need is Need.ASSIGN:
+        if need is Need.ASSIGN and key not in self.resting:
             self.queue.add(
                 Waiting(
                     seq=job.queued_seq,
@@ -264,7 +301,8 @@ def restore(body: bytes) -> World:
         runner.held = set()
     for run in found.runs:
         world.runs[run.id] = run
-        for name in run.jobs:
+        for name, job in run.jobs.items():
+            world._rest(run, name, job)
             world._index_job(run, name, "")
         world._index_run(run)
     for runner in list(world.fleet.runners.values()):

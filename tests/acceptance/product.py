@@ -28,6 +28,7 @@ class Product:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
         self._started: list[subprocess.Popen[str]] = []
         self.environ = {**kept, "HEADWAY_HOME": str(self.home), "NO_COLOR": "1", "HEADWAY_SLOTS": "2"}
+        self.environ["HEADWAY_RETRY_BACKOFF_SECONDS"] = "0"
 
     def write(self, pipeline: str, *, name: str = "headway.yml") -> Path:
         """A pipeline file in the project."""

@@ -4,25 +4,49 @@ doubles, crashes at any point, clocks that step. Nothing here sleeps and nothing
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 from headway.core import asks
 from headway.core.clock import ManualClock
 from headway.core.desk import Desk, open_desk
-from headway.core.envelope import decode
+from headway.core.envelope import Envelope, decode
 from headway.core.events import (
     Failure,
+    JobAssigned,
     JobExecuting,
     JobPreparing,
+    JobQueued,
     JobUploading,
     RunAdmitted,
     StepFinished,
     StepStarted,
 )
+from headway.core.fleet import LEASE_SECONDS
 from headway.core.log import Conflict, Entry
 from headway.core.memory import MemoryLog
 from headway.core.plan import Job, Plan
+from headway.core.resting import BACKOFF_MAX_SECONDS
 from headway.core.states import Outcome
 from tests.core.sim_runner import SimRunner
+
+ROUNDING_US = 2
+"""The manual clock's two halves are rounded each in its own way."""
+
+
+class Moment(NamedTuple):
+    """A moment by both clocks."""
+
+    monotonic: float
+    wall_us: int
+
+
+class Rest(NamedTuple):
+    """A rest as the log has it, and when it was really written there."""
+
+    start_after: int
+    at: int
+    seq: int
+    begun: Moment
 
 
 class SimCoordinator:
@@ -33,6 +57,8 @@ class SimCoordinator:
         self.name = name
         self.lives = 0
         self.desk: Desk | None = None
+        self.opened = Moment(0.0, 0)
+        self.opened_seq = 0
 
     def open(self) -> Desk:
         self.lives += 1
@@ -40,7 +66,8 @@ class SimCoordinator:
         desk = open_desk(f"{self.name}{self.lives}", checkpoint=checkpoint)
         self.desk = desk
         self.catch_up()
-        desk.begin(self.sim.clock.monotonic())
+        self.opened, self.opened_seq = self.sim.moment(), desk.world.seq
+        desk.begin(self.opened.monotonic, at=self.opened.wall_us)
         self.write(desk.elected(at=self.sim.clock.wall_us(), headway_version="sim", host=self.name, pid=1))
         return desk
 
@@ -57,12 +84,25 @@ class SimCoordinator:
             if self.sim.random.random() < crash:
                 self.desk = None
                 return False
+            self.check_rest(decode(entry.body))
             try:
-                self.sim.log.append_now(entry)
+                seq = self.sim.log.append_now(entry)
             except Conflict:
                 self.desk = None
                 return False
+            self.sim.note_rest(decode(entry.body), seq)
         return True
+
+    def check_rest(self, envelope: Envelope) -> None:
+        """Nobody gets an attempt before its time, by the clock of who gives it: the wall clock as it was when this
+        coordinator learned of the rest, and time that has passed since. At most the whole rest has to pass."""
+        rest = self.sim.rests.get((envelope.run, envelope.job, envelope.attempt))
+        if rest is None or not isinstance(envelope.data, JobAssigned):
+            return
+        known = rest.begun if rest.seq > self.opened_seq else self.opened
+        passed_us = (self.sim.clock.monotonic() - known.monotonic) * 1e6 + ROUNDING_US
+        early = known.wall_us + passed_us < rest.start_after and passed_us < rest.start_after - rest.at
+        assert not early, f"seed {self.sim.seed}: {envelope.job} has rested for {passed_us:.0f} us only"
 
     def hear(self, ask: asks.AnyAsk, actor: str) -> asks.Answer | None:
         """One ask, and what follows from it; None when the answer never came to be."""
@@ -82,8 +122,11 @@ class SimCoordinator:
         return answer
 
     def think(self, desk: Desk) -> None:
-        now, at = self.sim.clock.monotonic(), self.sim.clock.wall_us()
-        if self.write(desk.decide(now=now, at=at), crash=self.sim.crash_rate / 10) and self.sim.random.random() < 0.01:
+        now, at = self.sim.moment()
+        entries = desk.decide(now=now, at=at)
+        rested = desk.world.resting.next_deadline() or now
+        assert rested - now <= 1.25 * BACKOFF_MAX_SECONDS, f"seed {self.sim.seed}: a rest of {rested - now} s"
+        if self.write(entries, crash=self.sim.crash_rate / 10) and self.sim.random.random() < 0.01:
             self.sim.checkpoint = desk.world.snapshot()
 
 
@@ -101,6 +144,7 @@ class Simulation:
         self.plans: dict[str, Plan] = {}
         self.admitted: dict[str, RunAdmitted] = {}
         self.working: dict[tuple[str, str], int] = {}
+        self.rests: dict[tuple[str, str, int], Rest] = {}
         self.late: list[tuple[asks.AnyAsk, str]] = []
         self.coordinators = [SimCoordinator(self, "c"), SimCoordinator(self, "d")]
         self.active = [self.coordinators[0]]
@@ -115,6 +159,19 @@ class Simulation:
     @property
     def crash_rate(self) -> float:
         return 0.02 * self.chaos
+
+    def moment(self) -> Moment:
+        return Moment(self.clock.monotonic(), self.clock.wall_us())
+
+    def note_rest(self, envelope: Envelope, seq: int) -> None:
+        """Remember when a rest was written; it is as long as it may be, and only a failure is followed by one."""
+        event = envelope.data
+        if isinstance(event, JobQueued) and event.start_after:
+            assert event.reason == "failed"
+            base_us = self.admitted[envelope.run].retry_backoff_ms * 1000
+            assert 0.75 * base_us - 1 <= event.start_after - envelope.at <= 1.25 * min(4 * base_us, 120_000_000)
+            rest = Rest(event.start_after, envelope.at, seq, self.moment())
+            self.rests[(envelope.run, envelope.job, envelope.attempt)] = rest
 
     def begin_work(self, key: tuple[str, str]) -> None:
         self.working[key] = self.working.get(key, 0) + 1
@@ -179,7 +236,11 @@ class Simulation:
             )
         self.plans[run] = Plan(name="p", jobs=tuple(jobs))
         self.admitted[run] = RunAdmitted(
-            project=self.random.choice(("one", "two")), pipeline="p", jobs=count, plan_digest="sha256:0"
+            project=self.random.choice(("one", "two")),
+            pipeline="p",
+            jobs=count,
+            plan_digest="sha256:0",
+            retry_backoff_ms=self.random.choice((0, 300, 5_000, 60_000)),
         )
 
     def user(self) -> None:
@@ -229,8 +290,17 @@ class Simulation:
                         stored = asks.StoreOutput(run=run.id, job=name, attempt=attempt, missing="none")
                         self.deliver(stored, "coordinator")
 
+    def pass_time(self) -> None:
+        """Let a moment pass; when nobody works, exactly until the next rest is over, as far as leases allow."""
+        seconds = self.random.random() * 2
+        desks = [one.desk for one in self.active if one.desk is not None]
+        deadlines = [one for desk in desks if (one := desk.world.resting.next_deadline()) is not None]
+        if deadlines and not any(self.working.values()):
+            seconds = min(max(0.0, min(deadlines) - self.clock.monotonic()), LEASE_SECONDS / 3)
+        self.clock.advance(seconds)
+
     def tick(self) -> None:
-        self.clock.advance(self.random.random() * 2)
+        self.pass_time()
         for runner in self.runners:
             runner.watch_lease()
         if len(self.active) > 1 and self.clock.monotonic() > self.overlap_until:

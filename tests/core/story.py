@@ -89,7 +89,13 @@ def job(
     )
 
 
-def submitted(*jobs: Job | str, run: str = RUN, project: str = PROJECT, attempt_losses_max: int = 3) -> Submitted:
+def submitted(
+    *jobs: Job | str,
+    run: str = RUN,
+    project: str = PROJECT,
+    attempt_losses_max: int = 3,
+    retry_backoff_ms: int = 0,
+) -> Submitted:
     """A run of these jobs; a text is a job of that name."""
     plan = Plan(name="ci", jobs=tuple(job(one) if isinstance(one, str) else one for one in jobs))
     admitted = RunAdmitted(
@@ -98,6 +104,7 @@ def submitted(*jobs: Job | str, run: str = RUN, project: str = PROJECT, attempt_
         jobs=len(jobs),
         plan_digest=f"sha256:{run}",
         attempt_losses_max=attempt_losses_max,
+        retry_backoff_ms=retry_backoff_ms,
     )
     return Submitted(run=run, plan=plan, admitted=admitted)
 
@@ -129,9 +136,9 @@ def of_fleet(event: AnyEvent) -> Line:
     return Line(event=event)
 
 
-def queued(name: str, *, reason: str = "ready", attempt: int = 1, run: str = RUN) -> Line:
+def queued(name: str, *, reason: str = "ready", attempt: int = 1, run: str = RUN, start_after: int = 0) -> Line:
     """The job waits for a slot."""
-    return of_job(name, JobQueued(reason=reason), attempt=attempt, run=run)
+    return of_job(name, JobQueued(reason=reason, start_after=start_after), attempt=attempt, run=run)
 
 
 def completed(outcome: Outcome, *, jobs: int = 1, run: str = RUN) -> Line:
@@ -146,8 +153,9 @@ class Story:
         self.clock = ManualClock()
         self.log = MemoryLog(self.clock)
         self.desk = Desk("c1")
-        self.desk.begin(self.clock.monotonic())
+        self.desk.begin(self.clock.monotonic(), at=self.clock.wall_us())
         self.answer = Answer()
+        self._stepped = False
         self.plans: dict[str, Plan] = {}
         self._folded = World()
 
@@ -216,17 +224,23 @@ class Story:
     def restarts(self) -> Story:
         """Another coordinator takes over, from a checkpoint of this moment."""
         self.desk = self._successor()
-        self.desk.begin(self.clock.monotonic())
+        return self
+
+    def steps_clock(self, seconds: float) -> Story:
+        """Somebody sets the wall clock. Only who was there before knows how much time has really passed."""
+        self.clock.step_wall(seconds)
+        self._stepped = True
         return self
 
     def decides(self) -> list[Line]:
         """Whatever the coordinator has to say now, until it is quiet."""
         other = self._successor()
-        entries = self.desk.decide(now=self.clock.monotonic(), at=self.clock.wall_us())
+        now, at = self.clock.monotonic(), self.clock.wall_us()
+        entries = self.desk.decide(now=now, at=at)
         lines = self._keep(entries)
         silent = sum(type(line.event).__name__ == "RunnerLost" for line in lines)
-        if not silent:  # who is silent is known only to who has listened
-            theirs = [line_of(decode(entry.body)) for entry in other.decide(now=0.0, at=0)]
+        if not silent and not self._stepped:  # who is silent is known only to who has listened
+            theirs = [line_of(decode(entry.body)) for entry in other.decide(now=now, at=at)]
             assert Counter(map(repr, theirs)) == Counter(map(repr, lines)), (
                 "started from a checkpoint it says something else"
             )
@@ -276,6 +290,7 @@ class Story:
         """A coordinator that starts from a checkpoint of this moment; nobody's silence ends in it."""
         desk = open_desk("c2", checkpoint=self.world.snapshot())
         desk.world.plans = {run: plan for run, plan in self.world.plans.items() if run in desk.world.runs}
+        desk.begin(self.clock.monotonic(), at=self.clock.wall_us())
         return desk
 
     def _keep(self, entries: list[Entry]) -> list[Line]:

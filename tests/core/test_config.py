@@ -38,6 +38,7 @@ def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
         blobs=str(tmp_path / "blobs"),
         nats_url="",
         attempt_losses_max=3,
+        retry_backoff_seconds=5.0,
         origins=dict.fromkeys(KEYS, "default"),
     )
 
@@ -59,6 +60,7 @@ output_max_bytes: 1GB
 blobs: big/blobs
 nats_url: nats://me:secret@example.org:4222
 attempt_losses_max: 5
+retry_backoff_seconds: 0.25
 """
     config = load(written(tmp_path, text), {})
     assert [getattr(config, key) for key in KEYS] == [
@@ -70,6 +72,7 @@ attempt_losses_max: 5
         str(tmp_path / "big/blobs"),
         "nats://me:secret@example.org:4222",
         5,
+        0.25,
     ]
     assert set(config.origins.values()) == {"file"}
 
@@ -92,6 +95,15 @@ def test_the_digest_names_the_effective_values(tmp_path: Path) -> None:
     assert digest.startswith("sha256:")
 
 
+@pytest.mark.parametrize(("text", "shown"), [("", 5), ("0", 0), ("0.300", 0.3), ("7s", 7), ("120", 120)])
+def test_a_back_off_is_seconds_and_parts_of_them(tmp_path: Path, text: str, shown: float) -> None:
+    """0 turns it off, and what is whole is shown as whole."""
+    config = load(tmp_path, {"HEADWAY_RETRY_BACKOFF_SECONDS": text})
+    assert config.retry_backoff_seconds == shown
+    (setting,) = (one for one in config.settings() if one.key == "retry_backoff_seconds")
+    assert repr(setting.value) == repr(shown)
+
+
 def test_what_is_shown_has_no_password(tmp_path: Path) -> None:
     """`headway config show` prints each key once, and an address without its credentials."""
     config = load(tmp_path, {"HEADWAY_NATS_URL": "nats://me:se@cret@example.org:4222", "HEADWAY_LABELS": "a"})
@@ -105,6 +117,8 @@ TWICE = "is here a second time; the first is in line 1 | keep one of them"
 NO_LABEL = "cannot be a label: a label has no blanks and no commas | write a list: `[linux, arm64]`"
 DURATION = "write whole seconds, or `90s`, `10m`, `1h30m`"
 SIZE = "write a number of bytes, or `512MiB`, `8GiB`"
+SECONDS = "must be a number of seconds"
+BACKOFF = "write seconds, such as `5` or `0.5`; 0 for no back-off"
 ADDRESS = "must be the address of a NATS server | write it as `nats://host:4222`"
 
 
@@ -125,6 +139,9 @@ ADDRESS = "must be the address of a NATS server | write it as `nats://host:4222`
         ("blobs: ''", "1:8 HW120 `blobs` must name a folder | "),
         ("nats_url: http://x", f"1:11 HW119 `nats_url` {ADDRESS}"),
         ("nats_url: 'nats://x:port'", f"1:11 HW119 `nats_url` {ADDRESS}"),
+        ("retry_backoff_seconds: 1m", f"1:24 HW114 `retry_backoff_seconds` {SECONDS}, not the text `1m` | {BACKOFF}"),
+        ("retry_backoff_seconds: -1", f"1:24 HW114 `retry_backoff_seconds` {SECONDS}, not the number `-1` | {BACKOFF}"),
+        ("retry_backoff_seconds: 121", "1:24 HW118 `retry_backoff_seconds` must be from 0 to 120 seconds | "),
         ("- slots", "1:1 HW114 the configuration must be a mapping, not a list | "),
         ("slots: [", "1:9 HW102 this is not YAML: did not find expected node content, while parsing a flow node | "),
     ],

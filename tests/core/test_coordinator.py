@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from headway.core import asks
 from headway.core.asks import Answer
 from headway.core.blobs import Blobs
-from headway.core.clock import ManualClock
+from headway.core.clock import ManualClock, SystemClock
 from headway.core.coordinator import Coordinator, Identity
 from headway.core.desk import CHECKPOINT_EVERY
 from headway.core.envelope import decode
-from headway.core.events import JobCompleted, RunAdmitted, type_of
+from headway.core.events import JobAssigned, JobCompleted, JobQueued, RunAdmitted, type_of
 from headway.core.log import Conflict, Entry, Full, Unknown
 from headway.core.memory import MemoryLog
 from headway.core.plan import Job, Plan, encode_plan
 from headway.core.states import Outcome
+
+CLOCKS_APART_US = 5_000
+"""What the machine's two clocks may differ by over a short while; one of them is being corrected all the time."""
 
 RUN = "01977420-dc00-7b45-8c00-000000000001"
 
@@ -210,6 +215,34 @@ async def test_a_checkpoint_that_cannot_be_stored_costs_nothing(desk: Desk, tmp_
     (tmp_path / "away").rename(tmp_path / "sha256")
     assert (await desk.coordinator.ask(register(), actor="runner:r")).seq
     await settled(desk, holds="coordinator.checkpointed")
+
+
+async def test_a_rest_ends_although_nobody_asks_anything(tmp_path: Path) -> None:
+    """The coordinator wakes by itself when a job has rested, and not before."""
+    desk = Desk(tmp_path)
+    identity = Identity(coordinator="awake", headway_version="0", host="here", pid=1, store="s")
+    coordinator = Coordinator(desk.log, desk.blobs, SystemClock(), identity)
+    await coordinator.open()
+    admit = desk.admit(Job(name="a", retry_count=1))
+    admit = asks.AdmitRun(run=RUN, admitted=msgspec.structs.replace(admit.admitted, retry_backoff_ms=100))
+    await coordinator.ask(admit, actor="user:x")
+    await coordinator.ask(register(), actor="runner:r")
+    await settled(desk, holds="job.assigned")
+    end = asks.Said(at=1, what=asks.AttemptFinished(fact=1, outcome=Outcome.FAILED))
+    report = asks.Report(runner="r-00000001", run=RUN, job="a", attempt=1, facts=(end,))
+    began = time.monotonic()
+    await coordinator.ask(report, actor="runner:r")
+    async with asyncio.timeout(5):
+        async for batch in desk.log.follow(start=len(desk.log.entries)):
+            if any(type_of(decode(stored.body).data) == "job.assigned" for stored in batch):
+                break
+    assert time.monotonic() - began >= 0.075
+    said = [decode(stored.body) for stored in desk.log.entries]
+    (queued,) = (one for one in said if isinstance(one.data, JobQueued) and one.attempt == 2)
+    assert isinstance(queued.data, JobQueued)
+    (assigned,) = (one for one in said if isinstance(one.data, JobAssigned) and one.attempt == 2)
+    assert queued.at < queued.data.start_after <= assigned.at + CLOCKS_APART_US
+    await coordinator.close()
 
 
 async def test_a_plan_out_of_reach_is_waited_for(desk: Desk, tmp_path: Path) -> None:

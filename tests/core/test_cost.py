@@ -135,6 +135,32 @@ def test_a_runner_that_has_nothing_to_do_costs_the_same_beside_many_jobs() -> No
     assert costs[1] == costs[0]
 
 
+def test_deciding_costs_the_same_beside_many_jobs_that_rest() -> None:
+    """Nobody looks at who rests before the time has come, and then only at those whose time it is."""
+    costs = []
+    for count in (10, 1000):
+        desk = Desk("c1")
+        ask(desk, runner("a", slots=count))
+        each = submitted(*(job(f"j{at}", retry_count=1) for at in range(count)), retry_backoff_ms=60_000)
+        desk.hear(asks.AdmitRun(run=each.run, admitted=each.admitted), actor="t", now=0.0, at=0, plan=each.plan)
+        desk.decide(now=0.0, at=0)
+        for at in range(count):
+            end = asks.Said(at=0, what=asks.AttemptFinished(fact=1, outcome=Outcome.FAILED))
+            ask(desk, asks.Report(runner=life("a"), run=each.run, job=f"j{at}", attempt=1, facts=(end,)))
+            desk.decide(now=0.0, at=0)
+        assert len(desk.world.resting) == count
+        with Calls() as calls:
+            ask(desk, asks.RenewRunner(runner=life("a")))
+            assert desk.decide(now=1.0, at=0) == []
+        costs.append(calls.count)
+        with Calls() as calls:
+            desk.presence.heard(life("a"), 150.0)
+            assert len(desk.decide(now=150.0, at=150_000_000)) == count
+        costs.append(calls.count // count)
+    assert costs[2] == costs[0]
+    assert costs[3] < 1.35 * costs[1], f"a rest costs {costs[1]} calls among few and {costs[3]} among many"
+
+
 def test_a_word_from_a_runner_costs_the_same_beside_many_idle_ones() -> None:
     """Nothing scans the fleet when nobody waits for a slot."""
     costs = []

@@ -315,3 +315,12 @@ def test_output_is_stored_once_and_only_for_lost_attempts() -> None:
 def test_numbers_that_no_store_can_hold_are_refused() -> None:
     """What a runner counts ends in tables of 64 bits; a process id beyond them is a lie."""
     given().refuses(msgspec.structs.replace(runner("a"), pid=10**30), code="usage")
+
+
+@pytest.mark.parametrize("number", [-1, 10**30])
+@pytest.mark.parametrize("field", ["attempt_losses_max", "retry_backoff_ms"])
+def test_a_run_whose_numbers_are_none_is_refused(field: str, number: int) -> None:
+    """What a run is admitted with is kept for ever, so it is looked at first."""
+    wanted = submitted("build")
+    admitted = msgspec.structs.replace(wanted.admitted, **{field: number})
+    given().refuses(msgspec.structs.replace(wanted, admitted=admitted), code="usage")

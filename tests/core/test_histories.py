@@ -244,9 +244,19 @@ def drained() -> Story:
     return story
 
 
+def backed_off() -> Story:
+    """Two jobs fail: one rests and then succeeds, one has failed again and rests when the log ends."""
+    jobs = (job("flaky", retry_count=2), job("bad", retry_count=2))
+    story = given(runner("a", slots=2), submitted(*jobs, retry_backoff_ms=4_000))
+    story.ends("flaky", Outcome.FAILED).ends("bad", Outcome.FAILED)
+    story.clock.advance(5.1)
+    story.decides()
+    return story.ends("flaky").ends("bad", Outcome.FAILED)
+
+
 STORIES: dict[str, Callable[[], Story]] = {
     story.__name__: story
-    for story in (one_job, failing_with_retry, lost_runner, cancelled, paused, skip_chain, groups, drained)
+    for story in (one_job, failing_with_retry, lost_runner, cancelled, paused, skip_chain, groups, drained, backed_off)
 }
 
 

@@ -188,14 +188,17 @@ async def test_a_closed_follower_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 async def test_preparing_again_changes_only_sizes(tmp_path: Path) -> None:
-    """A second start with another configuration keeps what is stored; `limits` says how full the log is."""
+    """Another configuration keeps what is stored and what was promised; `room` says how full the log is."""
     async with nats_server(tmp_path) as server, wired(server.endpoint) as wire:
         log = await prepared(wire)
         await fill(log, 3)
         await log.prepare(max_bytes=128 * MIB, output_max_bytes=2 * MIB)
-        used, most = await log.limits()
-        assert most == 128 * MIB
-        assert 0 < used < 10_000
+        room = await log.room()
+        assert (room.bytes_max, room.bytes_hard) == (128 * MIB, 160 * MIB)
+        assert (0 < room.bytes < 10_000, room.events) == (True, 3)
+        await log.prepare(max_bytes=32 * MIB, output_max_bytes=MIB)
+        room = await log.room()
+        assert (room.bytes_max, room.bytes_hard) == (32 * MIB, 160 * MIB), "runs were admitted on the strength of it"
         assert sequences(await read_all(log)) == [1, 2, 3]
 
 

@@ -7,33 +7,52 @@ from pathlib import Path
 import pytest
 
 from headway.core.errors import UsageError
+from headway.core.room import reserve_of
 from headway.core.server import Settings, load_endpoint, outside_endpoint
-from headway.core.server_config import GIB, MIB, limits_of
+from headway.core.server_config import GIB, MIB, Record, config_text, limits_of
 
 
 @pytest.mark.parametrize(
     ("free", "used_log", "used_output", "log", "output"),
     [
         (100 * GIB, 0, 0, 8 * GIB, 2 * GIB),
-        (100 * GIB, 9 * GIB, 0, 9 * GIB, 2 * GIB),
-        (0, 5 * GIB, GIB, 5 * GIB, GIB),
+        (100 * GIB, 9 * GIB, 0, 8 * GIB, 2 * GIB),
+        (0, 5 * GIB, GIB, 4_908_534_051, GIB),
         (0, 0, 0, MIB, MIB),
     ],
 )
 def test_limits_are_what_is_wanted_where_there_is_room(
     free: int, used_log: int, used_output: int, log: int, output: int
 ) -> None:
-    """Never below what is stored, and never nothing, which a server would take for no limit."""
+    """The server never stops below what is stored, and never is a limit 0, which it would take for none."""
     found = limits_of(Settings(), free=free, used_log=used_log, used_output=used_output)
     assert (found.log_bytes, found.output_bytes) == (log, output)
+    assert found.log_bytes_hard >= max(used_log, log + reserve_of(log))
+    assert found.store_bytes >= found.log_bytes_hard + found.output_bytes
 
 
 @pytest.mark.parametrize("free", [64 * MIB, GIB, 4 * GIB, 11 * GIB])
 def test_limits_leave_a_reserve_on_any_disk(free: int) -> None:
     """Both streams full leave a gigabyte free, or a quarter of a small disk."""
     found = limits_of(Settings(), free=free, used_log=0, used_output=0)
-    assert found.store_bytes <= free - min(GIB, free // 4)
+    assert found.promised_bytes == found.store_bytes <= free - min(GIB, free // 4)
     assert found.log_bytes > 3 * found.output_bytes
+
+
+def test_a_lower_limit_does_not_lower_where_the_server_stops() -> None:
+    """Runs were admitted on the strength of it; only what is promised from now on is less."""
+    settings = Settings(log_max_bytes=GIB)
+    found = limits_of(settings, free=100 * GIB, used_log=GIB // 2, used_output=0, log_bytes_hard=8 * GIB)
+    assert (found.log_bytes, found.log_bytes_hard) == (GIB, 8 * GIB)
+    assert found.promised_bytes < 4 * GIB < found.store_bytes
+
+
+def test_a_record_of_an_earlier_version_says_where_the_server_stopped() -> None:
+    """It knew one limit, which was both: the store it reserved is not made smaller."""
+    record = Record(url="nats://127.0.0.1:20000", log_bytes=8 * GIB, output_bytes=GIB)
+    limits = limits_of(Settings(log_max_bytes=MIB, output_max_bytes=MIB), free=GIB, used_log=0, used_output=0)
+    assert record.limits.log_bytes_hard == 8 * GIB
+    assert f"max_file: {record.limits.store_bytes}\n" in config_text(record, limits)
 
 
 @pytest.mark.parametrize(

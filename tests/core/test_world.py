@@ -121,7 +121,9 @@ def test_events_of_a_run_whose_beginning_is_gone_change_nothing() -> None:
 def eventful() -> Story:
     """A little of everything, with something unfinished of each kind."""
     jobs = [job("one", group="db"), job("two", group="db"), job("three", after=["one"]), job("four", retry_count=2)]
-    story = given(runner("a", slots=2), runner("b"), submitted(*jobs), submitted("big", run="r2", project="b"))
+    story = given(runner("a", slots=2), runner("b"), submitted(*jobs, retry_backoff_ms=9_000))
+    story.hears(submitted("big", run="r2", project="b"))
+    story.decides()
     story.reaches("one", State.EXECUTING)
     story.hears(asks.PauseRun(run="r2"))
     story.finishes("four", Outcome.FAILED)

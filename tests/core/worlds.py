@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-from headway.core.world import Key, Need, World, need_of, restore
+from headway.core.queue import Key
+from headway.core.run import JobState
+from headway.core.world import Need, World, need_of, restore
 
 
 def state(world: World) -> dict[str, Any]:
@@ -30,8 +32,14 @@ def indexes(world: World) -> dict[str, Any]:
 
 
 def waiting(world: World) -> set[Key]:
-    """The jobs that the queue would give a slot, those set aside behind a full group among them."""
-    return set(world.queue)
+    """The jobs that wait for a slot, in the queue, set aside behind a full group, or resting before it."""
+    resting = {key for key in world.resting if need_of(world.runs[key[0]], _job(world, key)) is Need.ASSIGN}
+    assert not resting & set(world.queue), "who rests is not in the queue"
+    return set(world.queue) | resting
+
+
+def _job(world: World, key: Key) -> JobState:
+    return world.runs[key[0]].jobs[key[1]]
 
 
 def needed(world: World) -> dict[str, set[Key]]:
@@ -50,6 +58,8 @@ def check(world: World) -> None:
     live = indexes(world)
     assert {name: live[name] for name in needed(world)} == needed(world)
     again = restore(world.snapshot())
+    told = {key for key in again.resting if _job(world, key).start_after}
+    assert set(world.resting) <= told == set(again.resting), "a checkpoint has everybody who rests"
     assert state(again) == state(world)
     assert indexes(again) == live
     for runner in world.fleet.runners.values():
@@ -71,6 +81,7 @@ def empty(world: World) -> dict[str, Any]:
         kept[name] = getattr(world.queue, name)
     for name in ("unadmitted", "closable", "bereaved", "replaced", "strays"):
         kept[name] = getattr(world, name)
+    kept["resting"] = list(world.resting)
     kept["queue"] = [*world.queue, *world.queue.labels]
     kept["held"] = [runner.held for runner in world.fleet.runners.values() if runner.held]
     return {name: what for name, what in kept.items() if what}
