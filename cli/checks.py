@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headway.cli.plane import Plane
+from headway.cli.room import look, more_room
 from headway.core.durability import describe
 from headway.core.errors import HeadwayError
 from headway.core.log import Unknown
@@ -42,14 +43,12 @@ def _coordinator(plane: Plane) -> dict[str, Any]:
 
 async def _log(plane: Plane) -> dict[str, Any]:
     try:
-        used, most = await plane.log.limits()
+        found = await look(plane)
     except (Unknown, HeadwayError) as error:
         return check("log", "error", f"cannot be read: {error}", next="see the log's server")
     if plane.disk_trouble:
         return check("log", "error", plane.disk_trouble, next="free some space, and it goes on by itself")
-    share = used / most if most > 0 else 0.0
-    level = "error" if share > 0.95 else "warning" if share > 0.8 else "ok"
-    return check("log", level, f"{used:,} of {most:,} bytes used", next="raise log_max_bytes")
+    return check("log", found["level"], found["words"], next=more_room(plane.config, found["bytes_max"]))
 
 
 async def _tables(plane: Plane) -> dict[str, Any]:

@@ -6,6 +6,7 @@ quietly with 0, and all commands connect to the one that is there.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -27,6 +28,9 @@ STOP_SECONDS_MAX: Final = 60.0
 AGAIN_SECONDS: Final = 1.0
 """A service that left because another had the lock is started again after this: the other may have died."""
 
+LOG_BYTES_KEPT: Final = 8 << 20
+"""A service's own log that is larger when the next one starts is set aside, in the place of the one before."""
+
 LOG_BYTES_LEAST: Final = 1 << 16
 """With less room on its disk a service that dies cannot write down why."""
 
@@ -40,6 +44,7 @@ def start(home: str, *, command: tuple[str, ...] = (), pulse: Callable[[], None]
     for earlier in _started:
         earlier.poll()
     log = os.path.join(home, "service.log")
+    _set_aside(log)
     began = _size_of(log)
     process = _spawn(home, log, command)
     end, again = time.monotonic() + START_SECONDS_MAX, time.monotonic() + AGAIN_SECONDS
@@ -179,6 +184,13 @@ def _spawn(home: str, log: str, command: tuple[str, ...]) -> subprocess.Popen[by
         os.close(output)
     _started.append(process)
     return process
+
+
+def _set_aside(log: str) -> None:
+    """Begin the log anew when it is large. A service that still writes goes on in the file set aside."""
+    if _size_of(log) > LOG_BYTES_KEPT:
+        with contextlib.suppress(OSError):  # another command has just done it, or the folder is not ours
+            os.replace(log, f"{log}.1")
 
 
 def _size_of(file: str) -> int:

@@ -11,10 +11,10 @@ import msgspec
 
 from headway import __version__
 from headway.cli.control import Request
-from headway.cli.office import Office
+from headway.cli.plane import Plane
+from headway.cli.room import Doorkeeper
 from headway.core import asks
 from headway.core.blobs import Blobs
-from headway.core.config import Config
 from headway.core.diagnostics import Diagnostic
 from headway.core.errors import UsageError
 from headway.core.events import RunAdmitted
@@ -67,8 +67,9 @@ def submission_of(request: Request) -> Submission:
     )
 
 
-async def admit(submission: Submission, request: Request, *, office: Office, blobs: Blobs, config: Config) -> Submitted:
-    """Compile, keep, ask. Raises InvalidFile, UsageError, or what the coordinator refused."""
+async def admit(submission: Submission, request: Request, *, plane: Plane, door: Doorkeeper) -> Submitted:
+    """Compile, keep, ask. Raises InvalidFile, UsageError, or what the log's room or the coordinator refused."""
+    blobs, config = plane.blobs, plane.config
     body, plan, warnings = await asyncio.to_thread(_compile, submission)
     project = submission.project or await asyncio.to_thread(project_name, submission.folder)
 
@@ -85,13 +86,15 @@ async def admit(submission: Submission, request: Request, *, office: Office, blo
             parameters=submission.parameters,
             only=submission.only,
             attempt_losses_max=config.attempt_losses_max,
+            retry_backoff_ms=round(config.retry_backoff_seconds * 1000),
             config_digest=config.digest,
             headway_version=__version__,
         )
 
-    plan = msgspec.structs.replace(plan, jobs=tuple(_slim(job, blobs) for job in plan.jobs))
-    admitted = await asyncio.to_thread(keep)
-    answer = await office.ask(asks.AdmitRun(run=submission.run, admitted=admitted), actor=request.actor, plan=plan)
+    async with door.room_for(submission.run, plan.jobs, submission.parameters):
+        plan = msgspec.structs.replace(plan, jobs=tuple(_slim(job, blobs) for job in plan.jobs))
+        ask = asks.AdmitRun(run=submission.run, admitted=await asyncio.to_thread(keep))
+        answer = await plane.office.ask(ask, actor=request.actor, plan=plan)
     return Submitted(seq=answer.seq, project=project, plan=plan, warnings=warnings)
 
 

@@ -96,7 +96,7 @@ def _lock(folder: Path) -> Finding:
 
 def _room(server: Server, limit: int) -> Finding:
     free, used = free_bytes(server.folder), stored_bytes(server.folder)
-    promised = min(limit, server.limits.store_bytes)
+    promised = min(limit, server.limits.promised_bytes)
     numbers = f"the log and its output may take {_size(promised)}, take {_size(used)}, and {_size(free)} are free"
     disk = server.disk()
     if disk.stuck:

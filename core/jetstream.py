@@ -23,6 +23,7 @@ from headway.core import pulls
 from headway.core.errors import UnavailableError
 from headway.core.inflight import Message
 from headway.core.log import Conflict, Entry, Full, Stored, Unknown
+from headway.core.room import Room, limit_under, reserve_of
 from headway.core.streams import (
     EXPECTED_LAST,
     EXPECTED_LAST_ID,
@@ -59,16 +60,23 @@ class JetStreamLog:
         self._under_way: dict[int, str] = {}
         self._failed: set[int] = set()
         self._alone = False
+        self._bytes_max = 0
         self._held: dict[int, list[tuple[Entry, asyncio.Future[int]]]] = {}
 
     async def prepare(self, *, max_bytes: int, output_max_bytes: int) -> None:
-        """Create the streams, or bring them to these sizes. Raises UnavailableError when the server cannot."""
-        log = _stream(STREAM, ["headway.run.>", "headway.fleet", "headway.ctl"], max_bytes)
+        """Create the streams, or bring them to these sizes. Raises UnavailableError when the server cannot.
+
+        `max_bytes` is the limit that people know. The server stops only above it, by the reserve in which admitted
+        runs end; what it once allowed it allows for ever, because runs were admitted on the strength of it.
+        """
+        self._bytes_max = max_bytes
+        hard = max_bytes + reserve_of(max_bytes)
+        log = _stream(STREAM, ["headway.run.>", "headway.fleet", "headway.ctl"], hard)
         log |= {"discard": "new", "deny_delete": True}
         output = _stream(OUTPUT_STREAM, ["headway.out.>"], output_max_bytes)
         output |= {"discard": "old", "compression": "s2"}
-        for one in (log, output):
-            await ensure_stream(self._wire, one, fixed=("storage", "retention"))
+        for one, raised in ((log, ("max_bytes",)), (output, ())):
+            await ensure_stream(self._wire, one, fixed=("storage", "retention"), raised=raised)
         try:
             await self._info()
         except Unknown as error:
@@ -99,10 +107,16 @@ class JetStreamLog:
             self._seen(found)
         return found
 
-    async def limits(self) -> tuple[int, int]:
-        """How many bytes the log holds, and how many it may hold."""
+    async def room(self) -> Room:
+        """How full the log is. Raises Unknown when the server does not say."""
         info = await self._info()
-        return info.state.bytes, int(info.config.get("max_bytes", -1))
+        hard = max(0, int(info.config.get("max_bytes", 0)))
+        return Room(
+            bytes=info.state.bytes,
+            events=info.state.messages,
+            bytes_max=min(self._bytes_max, hard) or limit_under(hard),
+            bytes_hard=hard,
+        )
 
     @property
     def last_logged(self) -> tuple[int, int]:

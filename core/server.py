@@ -83,7 +83,7 @@ class Server:
         self._settings = settings
         self._lock = lock
         self._record = load_record(folder) or new_record(settings.port or pick_port())
-        self.limits = Limits(log_bytes=self._record.log_bytes, output_bytes=self._record.output_bytes)
+        self.limits = self._record.limits
         self._child: Child | None = None
         self._stopped = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -237,6 +237,7 @@ class Server:
                 self._record,
                 pid=child.pid,
                 log_bytes=self.limits.log_bytes,
+                log_bytes_hard=self.limits.log_bytes_hard,
                 output_bytes=self.limits.output_bytes,
             )
             with folder_errors(self.folder):

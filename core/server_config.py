@@ -27,6 +27,7 @@ import msgspec
 
 from headway.core.endpoint import Endpoint
 from headway.core.errors import UnavailableError, UsageError
+from headway.core.room import limit_under, reserve_of
 
 HOST: Final = "127.0.0.1"
 MIB: Final = 1 << 20
@@ -65,14 +66,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How many bytes the log and the output may take."""
+    """How many bytes the log and the output may take.
+
+    Above `log_bytes`, the limit that people know, lies a reserve in which admitted runs end. `log_bytes_hard` is where
+    the log really stops, which may be higher still: it is never lowered.
+    """
 
     log_bytes: int
     output_bytes: int
+    log_bytes_hard: int = 0
+
+    @property
+    def promised_bytes(self) -> int:
+        """What the store may take by these limits."""
+        return self.log_bytes + reserve_of(self.log_bytes) + self.output_bytes + SLACK_BYTES
 
     @property
     def store_bytes(self) -> int:
-        return self.log_bytes + self.output_bytes + SLACK_BYTES
+        """What the server has to allow."""
+        return max(self.promised_bytes, self.log_bytes_hard + self.output_bytes + SLACK_BYTES)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +99,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     system_password: str = ""
     pid: int = 0
     log_bytes: int = 0
+    log_bytes_hard: int = 0
     output_bytes: int = 0
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the last start."""
+        hard = max(self.log_bytes_hard, self.log_bytes)
+        return Limits(log_bytes=self.log_bytes, log_bytes_hard=hard, output_bytes=self.output_bytes)
 
     @property
     def port(self) -> int:
@@ -191,25 +210,30 @@ def stored_bytes(folder: Path, stream: str = "") -> int:
     return total
 
 
-def limits_of(settings: Settings, *, free: int, used_log: int, used_output: int) -> Limits:
+def limits_of(settings: Settings, *, free: int, used_log: int, used_output: int, log_bytes_hard: int = 0) -> Limits:
     """What is wanted, where the disk has room for it and a reserve of 1 GiB (a quarter of a small disk); else less.
 
-    Never below what is stored already: shrinking a stream under its content is no way to make room.
+    The log's own reserve is part of its share. `log_bytes_hard` is where the log stopped so far. Neither stream is
+    shrunk under its content, which is no way to make room.
     """
     reserve = min(GIB, (free + used_log + used_output) // 4)
     room = max(0, free - reserve - SLACK_BYTES)
-    wanted = settings.log_max_bytes + settings.output_max_bytes
-    share = min(1.0, (room + used_log + used_output) / wanted)
-    log = max(used_log, min(int(settings.log_max_bytes * share), used_log + room))
-    room -= log - used_log
+    wanted_log = settings.log_max_bytes + reserve_of(settings.log_max_bytes)
+    share = min(1.0, (room + used_log + used_output) / (wanted_log + settings.output_max_bytes))
+    whole = min(int(wanted_log * share), used_log + room)
+    room -= max(0, whole - used_log)
     output = max(used_output, min(int(settings.output_max_bytes * share), used_output + room))
-    return Limits(log_bytes=max(MIB, log), output_bytes=max(MIB, output))  # to JetStream, 0 would mean no limit
+    log = max(MIB, min(settings.log_max_bytes, limit_under(whole)))  # to JetStream, 0 would mean no limit
+    hard = max(log + reserve_of(log), log_bytes_hard, used_log)
+    return Limits(log_bytes=log, log_bytes_hard=hard, output_bytes=max(MIB, output))
 
 
 def current_limits(folder: Path, settings: Settings) -> Limits:
     """The limits that the disk allows now."""
+    record = load_record(folder)
     return limits_of(
         settings,
+        log_bytes_hard=record.limits.log_bytes_hard if record is not None else 0,
         free=free_bytes(folder),
         used_log=stored_bytes(folder, "HEADWAY"),
         used_output=stored_bytes(folder, "HEADWAY_OUTPUT"),
@@ -219,8 +243,7 @@ def current_limits(folder: Path, settings: Settings) -> Limits:
 def config_text(record: Record, limits: Limits) -> str:
     """The configuration file. Paths are relative to the server's folder, so that no name of a folder needs quoting."""
     # A server whose limit is below what its streams once reserved refuses every change of them, smaller ones too.
-    before = Limits(log_bytes=record.log_bytes, output_bytes=record.output_bytes)
-    store_bytes = max(limits.store_bytes, before.store_bytes)
+    store_bytes = max(limits.store_bytes, record.limits.store_bytes)
     exports = [f"{{ service: {_quoted(one)}, accounts: [RUNNERS]{_many(one)} }}" for one in RUNNER_MAY_PUBLISH]
     imports = [f"{{ service: {{ account: HEADWAY, subject: {_quoted(one)} }} }}" for one in RUNNER_MAY_PUBLISH]
     return f"""# Written by Headway at every start; changes made here are lost.

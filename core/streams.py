@@ -140,8 +140,11 @@ async def stream_info(wire: Wire, stream: str) -> StreamInfo:
     return await api(wire, f"STREAM.INFO.{stream}", None, StreamInfo)
 
 
-async def ensure_stream(wire: Wire, wanted: dict[str, Any], *, fixed: tuple[str, ...] = ()) -> None:
-    """Create a stream, or bring the one there is to these settings. Those in `fixed` are never changed.
+async def ensure_stream(
+    wire: Wire, wanted: dict[str, Any], *, fixed: tuple[str, ...] = (), raised: tuple[str, ...] = ()
+) -> None:
+    """Create a stream, or bring the one there is to these settings. Those in `fixed` are never changed, those in
+    `raised` never lowered.
 
     Other settings, such as replicas, stay as they are; subjects are only added. Raises UnavailableError.
     """
@@ -154,6 +157,7 @@ async def ensure_stream(wire: Wire, wanted: dict[str, Any], *, fixed: tuple[str,
                 raise
             await api(wire, f"STREAM.CREATE.{name}", wanted, dict[str, Any], timeout_seconds=15)
             return
+        wanted = wanted | {key: max(wanted[key], int(found.get(key, 0))) for key in raised}
         changed = {key: value for key, value in wanted.items() if found.get(key, False) != value}
         subjects = {*found.get("subjects", []), *wanted["subjects"]}
         changed["subjects"] = sorted(subjects)

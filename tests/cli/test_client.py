@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from headway.cli.client import Client, Connection, Gone, answers
-from headway.cli.starting import start
+from headway.cli.starting import LOG_BYTES_KEPT, start
 from headway.core.errors import BrokenError, NotFoundError, RefusedError, TimedOutError, UnavailableError, UsageError
 from tests.cli.conftest import COMMAND, Headway
 from tests.cli.fake_service import DIE, END, FakeService, data, error
@@ -151,6 +151,17 @@ def test_a_service_that_cannot_start_says_why(home: Path, capsys: pytest.Capture
         start(str(home), command=(sys.executable, "-c", script))
     assert caught.value.next == f"see {home}/service.log"
     assert capsys.readouterr().err == "  first\n"
+
+
+def test_a_large_service_log_is_set_aside(home: Path) -> None:
+    """The next start begins a new one; the one before is kept, in the place of an older one."""
+    (home / "service.log").write_bytes(b"new\n" * (LOG_BYTES_KEPT // 4 + 1))
+    (home / "service.log.1").write_text("old\n")
+    for said in ("one", "two"):
+        with pytest.raises(UnavailableError, match=f"could not start: {said}"):
+            start(str(home), command=(sys.executable, "-c", f"print({said!r}); raise SystemExit(5)"))
+    assert (home / "service.log").read_text() == "one\ntwo\n"
+    assert (home / "service.log.1").stat().st_size > LOG_BYTES_KEPT
 
 
 def test_a_service_with_a_wrong_configuration_is_a_usage_error(home: Path) -> None:
