@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any, NoReturn
+import re
+from typing import Any, Final, NoReturn
 
 from headway.cli.text import parse_duration
 from headway.core.errors import UsageError
+
+_TIME_OF_DAY: Final = re.compile(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?")
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,6 +36,46 @@ def add_run(parser: argparse.ArgumentParser, *, optional: bool = False, several:
         parser.add_argument("run", metavar="RUN", nargs="?", default="", help=words)
     else:
         parser.add_argument("run", metavar="RUN", nargs="+" if several else None, help=words)
+
+
+def add_at(parser: argparse.ArgumentParser) -> None:
+    """`--at`, for every command that reads."""
+    parser.add_argument(
+        "--at",
+        metavar="WHEN",
+        type=moment,
+        help="as it was then: after the event of this sequence (1234), or at a time (14:30, 2026-01-31T12:00:00Z, "
+        "'10m ago')",
+    )
+
+
+def at_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The argument of a question that says which moment is asked for."""
+    return {"at": args.at} if args.at is not None else {}
+
+
+def moment(text: str) -> dict[str, int]:
+    """A sequence or a time, for argparse. A time of day is the last one that has been, by this machine's clock."""
+    from datetime import datetime, timedelta
+
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return {"seq": natural(text)}
+    now = datetime.now().astimezone()
+    try:
+        if text.endswith(" ago"):
+            then = now - timedelta(seconds=parse_duration(text.removesuffix(" ago").replace(" ", "")))
+        elif _TIME_OF_DAY.fullmatch(text):
+            clock = datetime.strptime(text, "%H:%M:%S" if text.count(":") == 2 else "%H:%M")
+            then = now.replace(hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=0)
+            then -= timedelta(days=1 if then > now else 0)
+        else:
+            then = datetime.fromisoformat(text).astimezone()
+        return {"time_us": round(then.timestamp() * 1_000_000)}
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a sequence nor a time; write 1234, 14:30, 2026-01-31T12:00:00Z or '10m ago'"
+        ) from None
 
 
 def seconds(text: str) -> float:

@@ -196,6 +196,11 @@ def _peer(writer: asyncio.StreamWriter) -> str:
     """The name of the user at the other end, as the kernel knows it."""
     sock = writer.get_extra_info("socket")
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return user_name(uid)
+
+
+def user_name(uid: int) -> str:
+    """A user's name as it goes into events."""
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:

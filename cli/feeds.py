@@ -23,12 +23,11 @@ PAGE: Final = 1_000
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: of one run or all (""), of one type or all, from a sequence on, and whether to go on."""
+    """Which events: of one run or all (""), of one type or all, from a sequence on."""
 
     run: str = ""
     start: int = 1
     type: str = ""
-    follow: bool = True
 
 
 class _Backlog:
@@ -62,11 +61,11 @@ class _Backlog:
 
 
 async def events(plane: Plane, asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
-    """Events as records, in order, each once. With one run and `follow` it ends after `run.completed`."""
-    if asked.run and asked.follow and await _is_past(plane, asked):
+    """Events as records, in order, each once. With one run it ends after `run.completed`."""
+    if asked.run and await _is_past(plane, asked):
         return
     backlog = _Backlog(asked)
-    stop_listening = plane.follower.listen(backlog.add) if asked.follow else lambda: None
+    stop_listening = plane.follower.listen(backlog.add)
     try:
         at = asked.start - 1
         while True:
@@ -74,10 +73,8 @@ async def events(plane: Plane, asked: Asked) -> AsyncGenerator[dict[str, Any], N
             async for one in _stored(plane, asked, at + 1):
                 at = one["seq"]
                 yield one
-                if asked.run and asked.follow and one["type"] == "run.completed":
+                if asked.run and one["type"] == "run.completed":
                     return
-            if not asked.follow:
-                return
             while not backlog.overflowed:
                 for recorded in await backlog.next():
                     if recorded.seq <= at:

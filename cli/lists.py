@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headway.cli import render
 from headway.cli.render import STATUS_STYLE, Cell
-from headway.cli.text import ago, between, clean, duration, milliseconds, short
+from headway.cli.text import ago, between, clean, duration, milliseconds, parse_time, short
 
 Record = Mapping[str, Any]
 
@@ -17,6 +18,20 @@ def text(record: Record, field: str) -> str:
     """A field as text, "" for none."""
     value = record.get(field)
     return "" if value is None else clean(value)
+
+
+def now_of(found: Record) -> float:
+    """The moment an answer is of, in seconds since 1970: open states are as old as that."""
+    now = parse_time(found.get("now"))
+    return time.time() if now is None else now
+
+
+def say_moment(found: Record, at: object) -> None:
+    """Say which moment was asked for, if one was."""
+    if at is not None:
+        then = parse_time(found.get("now")) or 0.0
+        when = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(then))}, {ago(found.get('now'), now=time.time())}"
+        render.say(f"as of event {text(found, 'as_of')}" + (f" ({when})" if then else ""))
 
 
 def status_cell(record: Record) -> Cell:

@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, dict[str, str]]] = {
         "runs": "list runs",
         "jobs": "list jobs",
         "show": "one run: its jobs, attempts and what failed",
+        "replay": "a run as its events make it, up to any moment",
         "logs": "what a run's jobs printed",
         "tail": "the events of a run, or of everything, as they come",
     },
@@ -37,6 +38,8 @@ COMMANDS: Final[dict[str, dict[str, str]]] = {
         "runners": "list, start, drain and resume runners",
         "config": "where the configuration is, what it says, whether it is right",
         "doctor": "what is found, what is missing, what is vouched for",
+        "backup": "write all that is kept to one file, while the service runs",
+        "restore": "make a new home of a backup",
         "completion": "completion for bash, zsh or fish",
     },
 }

@@ -6,26 +6,27 @@ import asyncio
 import os
 import re
 from contextlib import aclosing
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from headway import __version__
 from headway.cli import feeds, output
+from headway.cli.backup import backup
 from headway.cli.checks import checks
 from headway.cli.control import Answers, Operation, Request
 from headway.cli.plane import Plane
+from headway.cli.questions import QUESTIONS
+from headway.cli.questions.one import first_of
+from headway.cli.room import Doorkeeper, look
+from headway.cli.service_view import ServiceView
 from headway.cli.stopping import down
 from headway.cli.submission import admit, described, submission_of
+from headway.cli.view import run_of, show_now
 from headway.core import asks
-from headway.core.clock import from_us
-from headway.core.errors import HeadwayError, NotFoundError, TimedOutError, UnavailableError, UsageError
+from headway.core.errors import HeadwayError, TimedOutError, UnavailableError, UsageError
 from headway.core.log import Unknown
-from headway.projections import queries
-from headway.projections.queries import JobFilter, RunFilter
-from headway.projections.records import ShowRecord
-from headway.runners.source import project_name
 
 LAST_RUNS: Final = 10
 JOBS_MOST: Final = 1000
@@ -35,7 +36,8 @@ RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def operations(plane: Plane) -> dict[str, Operation]:
     """The operations of this service, by the name in the request."""
     desk = Operations(plane)
-    return {name.removeprefix("op_"): getattr(desk, name) for name in dir(desk) if name.startswith("op_")}
+    asked: dict[str, Operation] = {name: partial(question, desk.view) for name, question in QUESTIONS.items()}
+    return asked | {name.removeprefix("op_"): getattr(desk, name) for name in dir(desk) if name.startswith("op_")}
 
 
 class Operations:
@@ -43,6 +45,8 @@ class Operations:
 
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
+        self.view = ServiceView(plane)
+        self._door = Doorkeeper(plane)
 
     # What goes on
 
@@ -58,7 +62,7 @@ class Operations:
         submission = submission_of(request)
         if not RUN_ID.fullmatch(submission.run):
             raise UsageError("a run's id is a UUID in lower case", next="use 'headway run', which makes one")
-        submitted = await admit(submission, request, office=plane.office, blobs=plane.blobs, config=plane.config)
+        submitted = await admit(submission, request, plane=plane, door=self._door)
         yield described(submitted, submission.run)
         if request.flag("follow"):
             async for answer in self._events(feeds.Asked(run=submission.run)):
@@ -67,7 +71,7 @@ class Operations:
     async def op_watch(self, request: Request) -> Answers:
         """A run as it is, then its events until it is over."""
         run = await self._run(request)
-        show = await self._show(run)
+        show = await show_now(self.view, run)
         yield {"show": msgspec.to_builtins(show)}
         if show.run.completed is None:
             async for answer in self._events(feeds.Asked(run=run, start=show.as_of + 1)):
@@ -75,18 +79,15 @@ class Operations:
 
     async def op_events(self, request: Request) -> Answers:
         """Events from a sequence, `start` or `now` on, of one run or all."""
+        if not request.flag("follow"):
+            async for answer in QUESTIONS["events"](self.view, request):
+                yield answer
+            return
         run = await self._run(request) if request.arguments.get("run") else ""
         start = request.arguments.get("from", "start")
         if start == "now":
             start = max(self._plane.follower.position, self._plane.office.seq) + 1
-        elif start == "start":
-            start = 1
-        if not isinstance(start, int) or start < 0:
-            raise UsageError(f"{start!r} is not a sequence", next="give a number, or 'start'")
-        asked = feeds.Asked(run=run, start=start, type=request.text("type"), follow=request.flag("follow"))
-        if not asked.follow:
-            await self._plane.caught_up()
-        async for answer in self._events(asked):
+        async for answer in self._events(feeds.Asked(run=run, start=first_of(start), type=request.text("type"))):
             yield answer
 
     async def _events(self, asked: feeds.Asked) -> Answers:
@@ -96,16 +97,11 @@ class Operations:
 
     async def op_logs(self, request: Request) -> Answers:
         """What a run's jobs printed, and with `follow` what they print until it is over."""
-        wanted = output.Wanted(
-            run=await self._run(request),
-            job=request.text("job"),
-            attempt=int(request.number("attempt")),
-            step=int(request.number("step", -1)),
-        )
         if request.flag("follow"):
-            found = output.followed(self._plane, wanted)
+            wanted = output.wanted_of(request, await self._run(request))
+            found = output.followed(self._plane, self.view, wanted)
         else:
-            found = output.stored(self._plane, wanted, output.Shown(wanted))
+            found = QUESTIONS["logs"](self.view, request)
         async with aclosing(found):
             async for answer in found:
                 yield answer
@@ -115,7 +111,7 @@ class Operations:
         names = request.arguments.get("runs")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UsageError("runs must be a list of runs", next="give at least one")
-        runs = [await self._resolve(name, request.text("cwd")) for name in names]
+        runs = [await self._run(request, name) for name in names]
         limit = request.number("timeout_seconds", -1)
         try:
             async with asyncio.timeout(limit if limit >= 0 else None):
@@ -123,7 +119,7 @@ class Operations:
                     async with aclosing(feeds.events(self._plane, feeds.Asked(run=run, type="run.completed"))) as found:
                         async for _ in found:
                             pass
-                    yield {"run": msgspec.to_builtins((await self._show(run)).run)}
+                    yield {"run": msgspec.to_builtins((await show_now(self.view, run)).run)}
         except TimeoutError:
             raise TimedOutError(
                 f"not every run was over within {round(limit, 2):g} s", next="wait longer, or see 'headway status'"
@@ -131,75 +127,33 @@ class Operations:
 
     # What is known
 
-    async def op_runs(self, request: Request) -> Answers:
-        """Runs, the newest first."""
-        since = request.number("since")
-        asked = RunFilter(
-            status=request.text("status"),
-            pipeline=request.text("pipeline"),
-            branch=request.text("branch"),
-            project=request.text("project"),
-            since=from_us(self._plane.clock.wall_us() - int(since * 1_000_000)) if since else None,
-            limit=int(request.number("limit", 20)),
-        )
-        await self._plane.caught_up()
-        async with self._plane.store.reading() as db:
-            found = await queries.runs(db, asked)
-        yield msgspec.to_builtins(found)
-
-    async def op_jobs(self, request: Request) -> Answers:
-        """Jobs in a state or of a status, by label."""
-        limit = int(request.number("limit", JOBS_MOST))
-        asked = JobFilter(state=request.text("state"), label=request.text("label"), limit=limit)
-        await self._plane.caught_up()
-        async with self._plane.store.reading() as db:
-            found = await queries.jobs(db, asked)
-        yield msgspec.to_builtins(found)
-
-    async def op_show(self, request: Request) -> Answers:
-        """All there is to know of a run."""
-        yield msgspec.to_builtins(await self._show(await self._run(request)))
-
-    async def op_runners(self, request: Request) -> Answers:
-        """The runners."""
-        await self._plane.caught_up()
-        async with self._plane.store.reading() as db:
-            found = await queries.runners(db)
-        yield msgspec.to_builtins(found)
-
     async def op_status(self, request: Request) -> Answers:
-        """The service, the queue, the runners and the last runs."""
-        plane = self._plane
-        await plane.caught_up()
-        async with plane.store.reading() as db:
-            paused = await queries.fleet_paused(db)
-            found = {
-                "as_of": await queries.position(db),
-                "service": {
-                    "version": __version__,
-                    "pid": os.getpid(),
-                    "started": plane.started,
-                    "log": await self._log(),
-                },
-                "paused": paused,
-                "queue": await queries.queue(db),
-                "runners": (await queries.runners(db)).runners,
-                "runs": (await queries.runs(db, RunFilter(limit=LAST_RUNS))).runs,
-            }
-        yield msgspec.to_builtins(found)
+        """The service, the queue, the runners and the last runs; of a moment of the past all but the service."""
+        service = None
+        if request.arguments.get("at") is None:
+            service = {"version": __version__, "pid": os.getpid(), "started": self._plane.started}
+            service["log"] = await self._log()
+        async with aclosing(QUESTIONS["status"](self.view, request)) as answers:
+            async for answer in answers:
+                yield {**answer, "service": service}
 
     async def _log(self) -> dict[str, Any]:
         kind = "embedded" if self._plane.server is not None else "outside"
         trouble = {"trouble": words} if (words := self._plane.disk_trouble) else {}
         try:
-            used, most = await self._plane.log.limits()
+            return {"server": kind, **await look(self._plane), **trouble}
         except (Unknown, HeadwayError):
             return {"server": f"{kind}, cannot be reached", **trouble}
-        return {"server": kind, "bytes": used, "bytes_max": most, **trouble}
 
     async def op_doctor(self, request: Request) -> Answers:
         """What is found and missing, and what of durability is vouched for."""
         yield {"checks": await checks(self._plane)}
+
+    async def op_backup(self, request: Request) -> Answers:
+        """Everything that is kept, in one file."""
+        async with aclosing(backup(self._plane, request)) as answers:
+            async for answer in answers:
+                yield answer
 
     # What is wanted
 
@@ -250,24 +204,5 @@ class Operations:
             request.progress(f"done, but {error.message}")
         return {"seq": answer.seq, "run": run} if run else {"seq": answer.seq}
 
-    # Runs by the names people give
-
-    async def _show(self, run: str) -> ShowRecord:
-        await self._plane.caught_up()
-        async with self._plane.store.reading() as db:
-            return await queries.show(db, run)
-
-    async def _run(self, request: Request) -> str:
-        return await self._resolve(request.text("run"), request.text("cwd"), actor=request.actor)
-
-    async def _resolve(self, name: str, folder: str, actor: str = "") -> str:
-        """The id behind an id, a unique beginning or end of one, or `@`. Raises NotFoundError."""
-        await self._plane.caught_up()
-        async with self._plane.store.reading() as db:
-            if name != "@":
-                return await queries.resolve(db, name)
-            project = await asyncio.to_thread(project_name, Path(folder or "/"))
-            found = await queries.latest(db, project, actor) or await queries.latest(db, project)
-        if found is None:
-            raise NotFoundError(f"project {project} has no run yet", next="start one with 'headway run'")
-        return found
+    async def _run(self, request: Request, name: str = "") -> str:
+        return await run_of(self.view, request, name)

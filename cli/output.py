@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
+from headway.cli.control import Request
 from headway.cli.feeds import Asked, events
 from headway.cli.plane import Plane
+from headway.cli.view import View, show_now
 from headway.core.clock import rfc3339
 from headway.core.errors import HeadwayError, NotFoundError
-from headway.projections import queries
-from headway.projections.records import AttemptRecord
+from headway.projections.records import AttemptRecord, ShowRecord
 
 Key = tuple[str, int]
 """A job and an attempt of it."""
@@ -52,21 +53,26 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 class Shown:
-    """Turns output records into answers, each number of an attempt once."""
+    """Turns output records into answers, each number of an attempt once; with `until_us`, what was printed by then."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, *, until_us: int = 0) -> None:
         self._wanted = wanted
+        self._until_us = until_us
         self._last: dict[Key, int] = {}
 
-    def take(self, key: Key, chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        """The answers for what is new and wanted; bytes that are no record are passed over."""
+    def take(self, key: Key, chunks: Iterable[bytes], skew_ms: int | None = None) -> Iterator[dict[str, Any]]:
+        """The answers for what is new and wanted; bytes that are no record are passed over.
+
+        Output has the time of its runner's clock, which was ahead of the log's by `skew_ms`.
+        """
+        until_us = self._until_us + (skew_ms or 0) * 1000 if self._until_us else 0
         for chunk in chunks:
             for raw in chunk.splitlines():
                 try:
                     line = _decode(raw)
                 except msgspec.MsgspecError:
                     continue
-                if line.i <= self._last.get(key, -1):
+                if line.i <= self._last.get(key, -1) or (until_us and line.t > until_us):
                     continue
                 self._last[key] = line.i
                 if self._wanted.step in (-1, line.step):
@@ -88,10 +94,14 @@ def _answer(key: Key, line: _Line) -> dict[str, Any]:
     return {"output": found}
 
 
-async def attempts(plane: Plane, wanted: Wanted) -> list[AttemptRecord]:
+def wanted_of(request: Request, run: str) -> Wanted:
+    """What the request asks for, of a run whose id is known."""
+    step, attempt = int(request.number("step", -1)), int(request.number("attempt"))
+    return Wanted(run=run, job=request.text("job"), attempt=attempt, step=step)
+
+
+def attempts(show: ShowRecord, wanted: Wanted) -> list[AttemptRecord]:
     """The attempts whose output is wanted. Raises NotFoundError for a job or attempt that does not exist."""
-    async with plane.store.reading() as db:
-        show = await queries.show(db, wanted.run)
     known = {job.job: job.attempt for job in show.jobs}
     if wanted.job and wanted.job not in known:
         names = ", ".join(list(known)[:10])
@@ -108,35 +118,49 @@ async def attempts(plane: Plane, wanted: Wanted) -> list[AttemptRecord]:
     return found
 
 
-async def stored(plane: Plane, wanted: Wanted, shown: Shown) -> AsyncGenerator[dict[str, Any], None]:
-    """What there is now, in the order in which it was printed.
+def as_now(then: list[AttemptRecord], show: ShowRecord) -> list[AttemptRecord]:
+    """The same attempts as they are now: what an attempt had printed by then may have become a blob since."""
+    now = {(one.job, one.attempt): one for one in show.attempts}
+    return [now.get((one.job, one.attempt), one) for one in then]
+
+
+async def stored(
+    view: View, wanted: Wanted, found: list[AttemptRecord], shown: Shown
+) -> AsyncGenerator[dict[str, Any], None]:
+    """What there is of these attempts now, in the order in which it was printed.
 
     Of each attempt it is its blob when it has ended, else what the output stream holds. Where all of it would be too
     much to hold at once, it comes attempt by attempt.
     """
-    found = await attempts(plane, wanted)
     if sum(one.output_bytes for one in found) > MERGED_BYTES_MAX:
         for one in found:
-            for answer in shown.take((one.job, one.attempt), await _chunks(plane, wanted, one)):
+            for answer in shown.take((one.job, one.attempt), await _chunks(view, wanted, one), one.skew_ms):
                 yield answer
         return
-    every = [list(shown.take((one.job, one.attempt), await _chunks(plane, wanted, one))) for one in found]
+    every = [list(shown.take((one.job, one.attempt), await _chunks(view, wanted, one), one.skew_ms)) for one in found]
     for answer in heapq.merge(*every, key=lambda answer: answer["output"]["timestamp"]):
         yield answer
 
 
-async def _chunks(plane: Plane, wanted: Wanted, one: AttemptRecord) -> list[bytes]:
+async def _chunks(view: View, wanted: Wanted, one: AttemptRecord) -> list[bytes]:
     if one.output:
-        return [await asyncio.to_thread(plane.blobs.get, one.output)]
+        return [await asyncio.to_thread(view.blobs.get, one.output)]
     if one.ended is None or one.state == "lost":
-        return await plane.outputs.read(wanted.run, one.job, one.attempt)
+        return await view.output(wanted.run, one.job, one.attempt)
     return []
 
 
-async def followed(plane: Plane, wanted: Wanted) -> AsyncGenerator[dict[str, Any], None]:
+async def _stored_now(view: View, wanted: Wanted, shown: Shown) -> AsyncGenerator[dict[str, Any], None]:
+    found = attempts(await show_now(view, wanted.run), wanted)
+    async with aclosing(stored(view, wanted, found, shown)) as answers:
+        async for answer in answers:
+            yield answer
+
+
+async def followed(plane: Plane, view: View, wanted: Wanted) -> AsyncGenerator[dict[str, Any], None]:
     """What there is and what comes, until the run is over, or the one job that is wanted."""
     shown = Shown(wanted)
-    async for answer in stored(plane, wanted, shown):
+    async for answer in _stored_now(view, wanted, shown):
         yield answer
     queue: asyncio.Queue[tuple[Key, list[bytes]] | None] = asyncio.Queue(maxsize=256)
     parts = [asyncio.create_task(_pour(plane, wanted, queue)), asyncio.create_task(_until_over(plane, wanted, queue))]
@@ -150,7 +174,7 @@ async def followed(plane: Plane, wanted: Wanted) -> AsyncGenerator[dict[str, Any
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
-    async for answer in stored(plane, wanted, shown):
+    async for answer in _stored_now(view, wanted, shown):
         yield answer
 
 

@@ -14,12 +14,14 @@ from headway.core.blobs import Blobs
 from headway.core.clock import Clock
 from headway.core.config import Config
 from headway.core.errors import RefusedError, UnavailableError
+from headway.core.fleet import LEASE_SECONDS
 from headway.core.jetstream import JetStreamLog
 from headway.core.log import Unknown
 from headway.core.outputs import Outputs
 from headway.core.server import Server
 from headway.core.wire import Wire
 from headway.projections.follower import Follower
+from headway.projections.records import Live
 from headway.projections.store import Store
 
 
@@ -90,6 +92,24 @@ class Plane(msgspec.Struct, kw_only=True):
         if disk is None or not (disk.stuck or disk.full):
             return ""
         return "the disk is full: nothing is stored until there is room" if disk.stuck else "the disk is almost full"
+
+    def live(self) -> Live:
+        """What is known here and is not on the log."""
+        coordinator = self.office.coordinator
+        desk = coordinator.desk if coordinator is not None else None
+        log_trouble = self.disk_trouble
+        if not self.wire.connected:
+            log_trouble = log_trouble or "the log's server cannot be reached"
+        trouble = self.office.trouble
+        if coordinator is not None and desk is None:
+            trouble = coordinator.trouble or trouble or "the log does not answer"
+        return Live(
+            coordinates=desk is not None,
+            coordinator_trouble=trouble if desk is None else "",
+            log_trouble=log_trouble,
+            silent_seconds=desk.presence.silences(self.clock.monotonic()) if desk is not None else {},
+            lease_seconds=LEASE_SECONDS,
+        )
 
     async def unfinished(self) -> int:
         """How many runs have not ended."""

@@ -25,6 +25,7 @@ from headway.cli.control import Control
 from headway.cli.keeper import OutputKeeper
 from headway.cli.local_runner import LocalRunner
 from headway.cli.office import Office
+from headway.cli.offline import forget_end, leave_end
 from headway.cli.operations import operations
 from headway.cli.plane import Plane, Stop
 from headway.core import config as configs
@@ -35,6 +36,7 @@ from headway.core.coordinator import Identity
 from headway.core.errors import BrokenError, HeadwayError, UnavailableError
 from headway.core.home import find_home
 from headway.core.jetstream import JetStreamLog
+from headway.core.log import Unknown
 from headway.core.outputs import Outputs
 from headway.core.server import Server, Settings, outside_endpoint
 from headway.core.wire import Wire
@@ -42,6 +44,9 @@ from headway.projections.follower import Follower
 from headway.projections.store import Store
 
 IDLE_LOOK_SECONDS: Final = 1.0
+READERS: Final = ("projector", "log")
+"""Parts that go on until everything that writes has ended."""
+END_SECONDS: Final = 2.0
 PREPARE_SECONDS: Final = 15.0
 PREPARE_PAUSE_SECONDS: Final = 0.2
 SWITCH_SECONDS: Final = 0.0002
@@ -143,10 +148,27 @@ async def _watch(plane: Plane, control: Control, *, detached: bool) -> None:
         plane.stop.now()
         control.deafen(quietly=plane.stop.idle)
         await plane.runner.stop()
-        for task in (*parts, stopping):
-            task.cancel()
-        await asyncio.gather(*parts, stopping, return_exceptions=True)
+        await _end([stopping, *(part for part in parts if part.get_name() not in READERS)])
+        await _leave_word(plane)
+        await _end(parts)
         await keeper.close()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _leave_word(plane: Plane) -> None:
+    """Nothing is written any more: bring the tables to the end of the log, and say so to who reads them later."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            last = await plane.log.last_seq()
+            await plane.follower.wait_for(last)
+            leave_end(plane.store.path.parent, last)
+    except (HeadwayError, Unknown, TimeoutError, OSError) as error:
+        logger.warning("the tables may not be at the end of the log: %s", error)
 
 
 async def _project(plane: Plane) -> None:
@@ -191,6 +213,7 @@ async def _plane(home: Path, config: Config, stop: Stop) -> AsyncIterator[Plane]
         log = JetStreamLog(wire)
         await _insist(lambda: _prepare(log, server, config), patience_seconds)
         store = await Store.open(home / "projections" / "headway.db")
+        forget_end(store.path.parent)
         stack.push_async_callback(store.close)
         clock = SystemClock()
         identity = Identity(

@@ -141,6 +141,10 @@ class Presence:
         for runner in runners:
             self.heard(runner, now)
 
+    def silences(self, now: float) -> dict[str, float]:
+        """How long each runner has been silent, in seconds."""
+        return {runner: max(0.0, now - heard) for runner, heard in self._heard.items()}
+
     def silent(self, now: float) -> list[str]:
         """The runners whose lease has ended, each named once. Costs what it says."""
         found = []

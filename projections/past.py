@@ -13,13 +13,15 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 
 from headway.core.envelope import Recorded, decode
-from headway.core.errors import UsageError
+from headway.core.errors import NotFoundError, UsageError
 from headway.projections.apply import Fold
+from headway.projections.readings import attempt_record, job_record, paused_record, run_record, step_record
+from headway.projections.records import ShowRecord
 from headway.projections.store import explained, open_reader
 from headway.projections.tables import (
     AttemptRow,
@@ -34,6 +36,8 @@ from headway.projections.tables import (
     StepRow,
     columns_of,
 )
+
+R = TypeVar("R", bound=Row)
 
 ALONE: Final[tuple[type[Row], ...]] = (RunnerRow, FleetRow, CoordinatorRow)
 """Rows that are all folded again."""
@@ -59,13 +63,36 @@ async def past(path: Path, seq: int, *, run: str = "") -> AsyncGenerator[aiosqli
     try:
         await connection.execute_fetchall("begin")
         time = await _time_of(connection, seq)
-        await _lay(connection, seq, time, await _fold(connection, seq, run), run)
+        changes = await fold_until(connection, seq, await _open_runs(connection, seq, run))
+        await _lay(connection, seq, time, changes, run)
         await connection.execute_fetchall("pragma query_only = 1")
         yield connection
     except sqlite3.Error as error:
         raise explained(error, path) from error
     finally:
         await connection.close()
+
+
+async def replayed(db: aiosqlite.Connection, run: str, seq: int) -> ShowRecord:
+    """A run as its events up to `seq` make it, whatever the rows say. Raises NotFoundError when it was not there."""
+    changes = await fold_until(db, seq, [run])
+    found = _sorted(changes, RunRow, "seq")
+    if not found:
+        raise NotFoundError(f"run {run} was not there yet after event {seq}", next="ask for a later moment")
+    [fleet] = _sorted(changes, FleetRow, "one") or [FleetRow()]
+    head = run_record(found[0], paused_record(fleet))
+    return ShowRecord(
+        as_of=seq,
+        run=head,
+        jobs=[job_record(row, paused=head.paused) for row in _sorted(changes, JobRow, "seq")],
+        attempts=[attempt_record(row) for row in _sorted(changes, AttemptRow, *AttemptRow.key)],
+        steps=[step_record(row) for row in _sorted(changes, StepRow, *StepRow.key)],
+    )
+
+
+def _sorted(changes: Changes, kind: type[R], *key: str) -> list[R]:
+    rows = [row for row in changes.rows[kind] if isinstance(row, kind)]
+    return sorted(rows, key=lambda row: [getattr(row, name) for name in key])
 
 
 async def seq_at(db: aiosqlite.Connection, time_us: int) -> int:
@@ -95,16 +122,28 @@ async def _time_of(db: aiosqlite.Connection, seq: int) -> int:
     return int(found[0][0])
 
 
-async def _fold(db: aiosqlite.Connection, seq: int, run: str) -> Changes:
-    """The rows of everything that was not over, folded up to the event."""
+async def _open_runs(db: aiosqlite.Connection, seq: int, run: str) -> list[str]:
+    """The runs that were there and not over after the event; with `run`, of that one."""
     one = "and run = ?" if run else ""
     wanted = f"select run from runs where seq <= ? and (seq_completed is null or seq_completed > ?) {one} order by seq"
-    runs = [name for (name,) in await _rows(db, wanted, seq, seq, *([run] if run else []))]
+    return [name for (name,) in await _rows(db, wanted, seq, seq, *([run] if run else []))]
+
+
+async def fold_until(db: aiosqlite.Connection, seq: int, runs: list[str]) -> Changes:
+    """The rows of these runs, of the runners and the coordinator, folded from their events up to `seq`."""
     fold = Fold()
     for name in ("", *runs):
         found = await _rows(db, _EVENTS, name, seq)
         await asyncio.to_thread(_replay, fold, found)
-    return fold.changes()
+    changes = fold.changes()
+    changes.rows = {kind: _one_each(kind, rows) for kind, rows in changes.rows.items()}
+    return changes
+
+
+def _one_each(kind: type[Row], rows: list[Row]) -> list[Row]:
+    """The last row for each key, in the order of the keys, as it would stand in the table."""
+    last = {tuple(getattr(row, name) for name in kind.key): row for row in rows}
+    return [last[key] for key in sorted(last)]
 
 
 def _replay(fold: Fold, found: list[tuple[Any, ...]]) -> None:

@@ -21,6 +21,7 @@ from headway.projections.readings import (
     attempt_record,
     job_record,
     moment,
+    paused_record,
     run_record,
     runner_record,
     step_record,
@@ -35,13 +36,13 @@ from headway.projections.records import (
     RunnerList,
     ShowRecord,
 )
-from headway.projections.tables import AttemptRow, JobRow, RunnerRow, RunRow, StepRow, columns_of
+from headway.projections.tables import AttemptRow, FleetRow, JobRow, RunnerRow, RunRow, StepRow, columns_of
 
 END_LEAST: Final = 6
 CANDIDATES_MAX: Final = 5
 UNFINISHED: Final = "status in ('pending', 'running', 'paused')"
 _WAITS: Final = "j.status in ('pending', 'retry')"
-_HELD: Final = "(? or r.paused_since is not null)"
+_HELD: Final = "(r.outcome is null and (? or r.paused_since is not null))"
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +73,8 @@ async def position(db: aiosqlite.Connection) -> int:
 
 async def fleet_paused(db: aiosqlite.Connection) -> PausedRecord | None:
     """Who paused the whole service, None when nobody has."""
-    rows = await _rows(db, "select paused_by, paused_since, paused_reason from fleet where paused_since is not null")
-    return PausedRecord(by=rows[0][0], since=from_us(rows[0][1]), reason=rows[0][2]) if rows else None
+    rows = await _rows(db, f"select {columns_of(FleetRow)} from fleet")
+    return paused_record(FleetRow(*rows[0])) if rows else None
 
 
 async def runs(db: aiosqlite.Connection, asked: RunFilter = RunFilter()) -> RunList:
@@ -114,11 +115,11 @@ async def jobs(db: aiosqlite.Connection, asked: JobFilter = JobFilter()) -> JobL
         where.append("exists (select 1 from json_each(j.runs_on) where value = ?)")
         parameters.append(asked.label)
     columns = ", ".join(f'j."{column}"' for column in JobRow.__struct_fields__)
-    sql = f"select r.paused_since is not null, {columns} from jobs j join runs r on r.run = j.run"
+    sql = f"select {_HELD}, {columns} from jobs j join runs r on r.run = j.run"
     sql += f" where {' and '.join(where)} order by j.seq desc limit ?"
     found = [
-        job_record(JobRow(*row), paused=bool(held) or service is not None)
-        for held, *row in await _rows(db, sql, *parameters, asked.limit)
+        job_record(JobRow(*row), paused=bool(held))
+        for held, *row in await _rows(db, sql, service is not None, *parameters, asked.limit)
     ]
     return JobList(as_of=await position(db), jobs=found)
 
@@ -143,8 +144,10 @@ async def show(db: aiosqlite.Connection, run: str) -> ShowRecord:
         raise _no_such_run(run)
     head = run_record(RunRow(*found[0]), await fleet_paused(db))
     jobs = await _rows(db, f"select {columns_of(JobRow)} from jobs where run = ? order by seq", run)
-    attempts = await _rows(db, f"select {columns_of(AttemptRow)} from attempts where run = ?", run)
-    steps = await _rows(db, f"select {columns_of(StepRow)} from steps where run = ?", run)
+    attempts = await _rows(
+        db, f"select {columns_of(AttemptRow)} from attempts where run = ? order by job, attempt", run
+    )
+    steps = await _rows(db, f"select {columns_of(StepRow)} from steps where run = ? order by job, attempt, step", run)
     return ShowRecord(
         as_of=await position(db),
         run=head,
@@ -223,11 +226,11 @@ async def latest(db: aiosqlite.Connection, project: str, actor: str = "") -> str
 
 
 async def events(
-    db: aiosqlite.Connection, *, run: str = "", start: int = 1, type: str = "", limit: int = 1000
+    db: aiosqlite.Connection, *, run: str = "", start: int = 1, until: int = 0, type: str = "", limit: int = 1000
 ) -> EventList:
-    """Events from the sequence `start` on, in order: of one run, of one type, or all."""
-    where: list[str] = ["seq >= ?"]
-    parameters: list[object] = [start]
+    """Events from the sequence `start` on, to `until` if it is given, in order: of one run, of one type, or all."""
+    where: list[str] = ["seq >= ?", "seq <= ?"]
+    parameters: list[object] = [start, until or _LAST]
     for column, value in (("run", run), ("type", type)):
         if value:
             where.append(f"{column} = ?")
@@ -238,6 +241,7 @@ async def events(
     return EventList(as_of=await position(db), events=shown)
 
 
+_LAST: Final = 2**63 - 1
 _OPEN: Final = frozenset({Status.PENDING.value, Status.RUNNING.value, Status.PAUSED.value})
 
 

@@ -10,7 +10,7 @@ from headway.core.clock import from_us
 from headway.core.events import Failure, Prepared
 from headway.core.states import Status
 from headway.projections.records import AttemptRecord, JobRecord, PausedRecord, RunnerRecord, RunRecord, StepRecord
-from headway.projections.tables import AttemptRow, JobRow, RunnerRow, RunRow, StepRow
+from headway.projections.tables import AttemptRow, FleetRow, JobRow, RunnerRow, RunRow, StepRow, long_id
 from headway.projections.workbench import completed_jobs
 
 _names = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -94,6 +94,10 @@ def job_record(row: JobRow, *, paused: bool) -> JobRecord:
         concurrency_group=row.concurrency_group,
         concurrency_limit=row.concurrency_limit,
         entered=from_us(row.entered),
+        seq_entered=row.seq_entered,
+        holder=row.holder,
+        cause=long_id(row.run, row.cause),
+        start_after=moment(row.start_after or None),
         queued=moment(row.queued),
         started=moment(row.started),
         completed=moment(row.completed),
@@ -130,6 +134,7 @@ def attempt_record(row: AttemptRow) -> AttemptRecord:
         output_bytes=row.output_bytes,
         output_truncated=bool(row.output_truncated),
         output_missing=row.output_missing,
+        skew_ms=None if row.skew_us is None else round(row.skew_us / 1000),
     )
 
 
@@ -150,6 +155,13 @@ def step_record(row: StepRow) -> StepRecord:
         ended=moment(row.ended),
         duration_ms=row.duration_ms,
     )
+
+
+def paused_record(row: FleetRow) -> PausedRecord | None:
+    """Who paused the whole service, None when nobody has."""
+    if row.paused_since is None:
+        return None
+    return PausedRecord(by=row.paused_by or "", since=from_us(row.paused_since), reason=row.paused_reason or "")
 
 
 def runner_record(row: RunnerRow, busy: int) -> RunnerRecord:

@@ -60,10 +60,11 @@ class RunRecord(Record, frozen=True, kw_only=True):
 
 
 class JobRecord(Record, frozen=True, kw_only=True):
-    """A job. `entered` is when its present state began; `queued` and `started` are of its present attempt.
+    """A job. Its present state was `entered` with the event `seq_entered`, which came of the event `cause`.
 
-    `runner` holds it, or held it last when it has completed. `exit_code`, `failure` and `output` are those of the
-    present attempt, as far as it has ended.
+    `holder` is who can end that state. `queued`, `started` and `start_after`, until when it backs off, are of the
+    present attempt. `runner` holds it, or held it last when it has completed. `exit_code`, `failure` and `output` are
+    those of the present attempt, as far as it has ended.
     """
 
     run: str
@@ -80,6 +81,10 @@ class JobRecord(Record, frozen=True, kw_only=True):
     concurrency_group: str
     concurrency_limit: int
     entered: datetime
+    seq_entered: int
+    holder: str
+    cause: str
+    start_after: datetime | None
     queued: datetime | None
     started: datetime | None
     completed: datetime | None
@@ -94,7 +99,10 @@ class JobRecord(Record, frozen=True, kw_only=True):
 
 
 class AttemptRecord(Record, frozen=True, kw_only=True):
-    """An attempt. `state` ends as completed, with an outcome, or as lost, without one."""
+    """An attempt. `state` ends as completed, with an outcome, or as lost, without one.
+
+    `skew_ms` is how far its runner's clock was ahead of the log's.
+    """
 
     run: str
     job: str
@@ -116,6 +124,7 @@ class AttemptRecord(Record, frozen=True, kw_only=True):
     output_bytes: int
     output_truncated: bool
     output_missing: str
+    skew_ms: int | None
 
 
 class StepRecord(Record, frozen=True, kw_only=True):
@@ -162,6 +171,21 @@ class PausedRecord(Record, frozen=True, kw_only=True):
     by: str
     since: datetime
     reason: str
+
+
+class Live(Record, frozen=True, kw_only=True):
+    """What a running service knows and the log does not say.
+
+    `coordinates` is whether it is the one writer, `coordinator_trouble` why nobody is, `log_trouble` why the log cannot
+    be reached or written to, in words and "" for none. `silent_seconds` is how long each runner has not been heard;
+    after `lease_seconds` it is lost.
+    """
+
+    coordinates: bool
+    coordinator_trouble: str = ""
+    log_trouble: str = ""
+    silent_seconds: dict[str, float] = {}
+    lease_seconds: float = 0.0
 
 
 class QueueRecord(Record, frozen=True, kw_only=True):

@@ -20,16 +20,17 @@ from urllib.parse import quote
 import aiosqlite
 
 from headway.core.errors import BrokenError, HeadwayError, UnavailableError
+from headway.projections.schema import INDEXES, SCHEMA_VERSION, TABLES
 from headway.projections.tables import (
-    INDEXES,
     ORDER,
-    SCHEMA_VERSION,
-    TABLES,
     TIME_COLUMNS,
     Changes,
     LogTime,
 )
 from headway.projections.writer import Staging, writer_of
+
+Connection = aiosqlite.Connection
+"""What questions are asked over."""
 
 READERS_MAX: Final = 4
 REST_SECONDS_MAX: Final = 0.005

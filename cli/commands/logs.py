@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from headway.cli import render
-from headway.cli.arguments import add_json, add_run, cwd, natural, positive
+from headway.cli.arguments import add_at, add_json, add_run, at_of, cwd, natural, positive
 from headway.cli.client import SENDS_MAX, Client, Gone, gone_for_good
 from headway.cli.tails import Lines, OutputLine, body_of
 from headway.cli.text import clean, clean_output, clock
@@ -34,11 +34,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grep", metavar="RE", type=_expression, help="only lines in which this expression is found")
     parser.add_argument("-t", "--timestamps", action="store_true", help="put the time before each line")
     parser.add_argument("-f", "--follow", action="store_true", help="go on while the run does")
+    add_at(parser)
     add_json(parser, "print one record of output a line")
 
 
 def main(args: argparse.Namespace) -> int:
     """Print what was printed."""
+    if args.follow and args.at is not None:
+        raise UsageError("--at cannot be used with --follow", next="leave one of them out")
     if args.follow and args.tail is not None:
         raise UsageError("--tail cannot be used with --follow", next="leave one of them out")
     if args.json:
@@ -63,7 +66,7 @@ def _expression(text: str) -> re.Pattern[str]:
 
 def _records(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Records of output, each once, over a service that dies meanwhile."""
-    request: dict[str, Any] = {"run": args.run, "cwd": cwd(), "follow": args.follow}
+    request: dict[str, Any] = {"run": args.run, "cwd": cwd(), "follow": args.follow, **at_of(args)}
     for name in ("job", "attempt", "step"):
         value = getattr(args, name)
         if value not in ("", None):
@@ -72,7 +75,7 @@ def _records(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     seen: dict[tuple[str, int], int] = {}
     while True:
         try:
-            for one in client.once("logs", request):
+            for one in client.once("logs", request) if args.follow else client.reading("logs", request):
                 record = one.get("output")
                 if not isinstance(record, dict):
                     continue

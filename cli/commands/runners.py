@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import time
 from typing import Final
 
 from headway.cli import render
-from headway.cli.arguments import add_json, positive
+from headway.cli.arguments import add_at, add_json, at_of, positive
 from headway.cli.client import Client
-from headway.cli.lists import RUNNER_HEAD, print_table, runner_row
+from headway.cli.lists import RUNNER_HEAD, now_of, print_table, runner_row, say_moment
 from headway.cli.text import clean
 from headway.core.home import find_home
 
@@ -26,7 +25,9 @@ LABELS: Final = "labels it offers; a job with runs_on goes only to runners that 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What may follow `headway runners`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add_json(actions.add_parser("list", help="list the runners", description="List the runners."))
+    listed = actions.add_parser("list", help="list the runners", description="List the runners.")
+    add_at(listed)
+    add_json(listed)
     start = actions.add_parser(
         "start", help="be a runner, in the foreground", description="Be a runner, in the foreground, until Ctrl-C."
     )
@@ -47,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
         return _start(args)
     client = Client.here()
     if args.action == "list":
-        return _list(client, as_json=args.json)
+        return _list(client, args)
     if args.action == "drain":
         found = client.call("drain", runner=args.runner, reason=args.reason)
         words = "takes nothing new; what it runs finishes"
@@ -75,16 +76,17 @@ def _start(args: argparse.Namespace) -> int:
     return 0
 
 
-def _list(client: Client, *, as_json: bool) -> int:
-    found = client.call("runners")
-    if as_json:
+def _list(client: Client, args: argparse.Namespace) -> int:
+    found = client.read("runners", **at_of(args))
+    if args.json:
         render.data(found)
         return 0
+    say_moment(found, args.at)
     records = found.get("runners") or []
     if not records:
         render.say("no runners; start one with 'headway runners start'")
         return 0
-    now = time.time()
+    now = now_of(found)
     print_table(RUNNER_HEAD, [runner_row(record, now=now) for record in records])
     return 0
 

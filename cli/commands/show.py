@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from headway.cli import render
-from headway.cli.arguments import add_json, add_run, cwd
+from headway.cli.arguments import add_at, add_json, add_run, at_of, cwd
 from headway.cli.board import waits
 from headway.cli.client import Client, Gone
-from headway.cli.lists import print_table, status_cell, text, took
+from headway.cli.lists import now_of, print_table, say_moment, status_cell, text, took
 from headway.cli.render import Cell, Paint
-from headway.cli.text import actor, ago, clean, clean_output, clock, milliseconds
+from headway.cli.text import actor, ago, clean, clean_output, clock, milliseconds, parse_time
 from headway.core.errors import HeadwayError
 
 FAILED_SHOWN: Final = 3
@@ -24,17 +23,25 @@ OUTPUT_LINES: Final = 10
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What may follow `headway show`."""
     add_run(parser)
+    add_at(parser)
     add_json(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Ask and print."""
     client = Client.here()
-    found = client.call("show", run=args.run, cwd=cwd())
+    found = client.read("show", run=args.run, cwd=cwd(), **at_of(args))
     if args.json:
         render.data(found)
-        return 0
-    paint, now = render.paint_for(sys.stdout), time.time()
+    else:
+        say_moment(found, args.at)
+        print_run(client, found, at_of(args))
+    return 0
+
+
+def print_run(client: Client, found: Mapping[str, Any], at: Mapping[str, Any]) -> None:
+    """A run as a person reads it; `at` is the argument that says of which moment."""
+    paint, now = render.paint_for(sys.stdout), now_of(found)
     run = found.get("run") or {}
     for line in render.facts(_header(run, paint, now), paint=paint):
         render.out(line)
@@ -45,10 +52,9 @@ def main(args: argparse.Namespace) -> int:
     _retried(found)
     failed = [one for one in jobs if one.get("outcome") == "failed"]
     for one in failed[:FAILED_SHOWN]:
-        _failed(client, run, one, found)
+        _failed(client, one, found, at)
     if len(failed) > FAILED_SHOWN:
         render.out(f"\n{len(failed) - FAILED_SHOWN} more failed; see 'headway logs {clean(run.get('run'))} JOB'")
-    return 0
 
 
 def _header(run: Mapping[str, Any], paint: Paint, now: float) -> list[tuple[str, str]]:
@@ -100,7 +106,7 @@ def _why(job: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     if job.get("outcome") == "succeeded":
         return ""
     if job.get("state") == "queued":
-        return _queued(job, found.get("run") or {})
+        return _queued(job, found.get("run") or {}, now_of(found))
     if job.get("outcome") == "cancelled" and job.get("cancelled_by"):
         return f"cancelled {_cancelled(job)}"
     if reason := _reason(job):
@@ -111,11 +117,14 @@ def _why(job: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     return f"{name} exited with code {code}".strip() if code else name
 
 
-def _queued(job: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+def _queued(job: Mapping[str, Any], run: Mapping[str, Any], now: float) -> str:
     """What a queued job waits for; of a new attempt also why there is one."""
     paused_by = str(run.get("paused_by") or "someone") if run.get("paused") else ""
     after = {"lost": ", after its runner was lost", "failed": ", after a failed attempt"}
-    return clean(waits(job.get("runs_on") or (), paused_by=paused_by) + after.get(text(job, "reason"), ""))
+    words = waits(job.get("runs_on") or (), paused_by=paused_by)
+    if not paused_by and (parse_time(job.get("start_after")) or 0.0) > now:
+        words = f"backs off until {clock(job['start_after'], milliseconds=False)}"
+    return clean(words + after.get(text(job, "reason"), ""))
 
 
 def _reason(record: Mapping[str, Any]) -> str:
@@ -159,15 +168,17 @@ def _retried(found: Mapping[str, Any]) -> None:
     print_table(("ATTEMPT", "OUTCOME", "RUNNER", "ASSIGNED", "ENDED", "WHY"), rows)
 
 
-def _failed(client: Client, run: Mapping[str, Any], job: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _failed(client: Client, job: Mapping[str, Any], found: Mapping[str, Any], at: Mapping[str, Any]) -> None:
     """What a failed job printed last."""
     if not job.get("started"):
         return
-    from headway.cli.follow import failed_output
+    from headway.cli.tails import last_lines
 
-    name, attempt = str(job.get("job", "")), int(job.get("attempt") or 1)
+    name = str(job.get("job", ""))
+    asked = {"run": job.get("run"), "job": name, "attempt": int(job.get("attempt") or 1), **at}
     try:
-        lines = failed_output(client, str(run.get("run", "")), name, attempt=attempt, count=OUTPUT_LINES)
+        records = (one["output"] for one in client.reading("logs", asked) if isinstance(one.get("output"), dict))
+        lines = last_lines(records, OUTPUT_LINES)
     except (HeadwayError, Gone, OSError):
         render.say(f"the output of {clean(name)} cannot be read now")
         return

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from headway.cli import render
-from headway.cli.arguments import add_json, cwd
+from headway.cli.arguments import add_at, add_json, at_of
 from headway.cli.client import Client
-from headway.cli.lists import RUN_HEAD, RUNNER_HEAD, print_table, run_row, runner_row, text
-from headway.cli.text import actor, ago, clean, size
+from headway.cli.lists import RUN_HEAD, RUNNER_HEAD, now_of, print_table, run_row, runner_row, say_moment, text
+from headway.cli.render import Paint
+from headway.cli.text import actor, ago, clean
+
+LEVEL_STYLE: Final = {"warning": "yellow", "error": "red"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What may follow `headway status`."""
+    add_at(parser)
     add_json(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Ask and print."""
-    found = Client.here().call("status", cwd=cwd())
+    found = Client.here().read("status", **at_of(args))
     if args.json:
         render.data(found)
         return 0
-    paint, now = render.paint_for(sys.stdout), time.time()
-    service, queue = found.get("service") or {}, found.get("queue") or {}
+    say_moment(found, args.at)
+    paint, now = render.paint_for(sys.stdout), now_of(found)
+    service, queue = found.get("service"), found.get("queue") or {}
     paused = found.get("paused")
     pairs = [
-        ("service", _service(service, now)),
-        ("log", _log(service.get("log") or {}, found)),
+        ("service", _service(service, now) if service else "" if args.at is not None else "not running"),
+        ("log", _log((service or {}).get("log") or {}, found, paint)),
         ("paused", paint("yellow", _paused(paused, now)) if isinstance(paused, dict) else ""),
         ("queue", _queue(queue, now)),
     ]
@@ -56,15 +60,13 @@ def _service(service: Mapping[str, Any], now: float) -> str:
     )
 
 
-def _log(log: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Whatever the service says of its log; sizes as sizes."""
+def _log(log: Mapping[str, Any], found: Mapping[str, Any], paint: Paint) -> str:
+    """Where its end is, whose server keeps it, how full it is, and what is wrong with it."""
     parts = [f"at {found['as_of']}"] if found.get("as_of") is not None else []
-    for name, value in log.items():
-        if name.endswith(("bytes", "bytes_max")):
-            parts.append(f"{name.replace('_', ' ').replace('bytes', 'size')} {size(value)}")
-        elif isinstance(value, str | int | float) and value != "":
-            parts.append(f"{name.replace('_', ' ')} {value}")
-    return clean(", ".join(parts))
+    parts += [f"server {log['server']}"] if log.get("server") else []
+    parts += [str(log[name]) for name in ("words", "trouble") if log.get(name)]
+    level = "error" if log.get("trouble") else str(log.get("level"))
+    return paint(LEVEL_STYLE.get(level, ""), clean(", ".join(parts)))
 
 
 def _paused(paused: Mapping[str, Any], now: float) -> str:

@@ -1,7 +1,7 @@
 """The events of a run from its start, or of everything from now on, as they come.
 
 With --json one event a line; `seq` of the last one seen is where --from goes on (--from SEQ includes SEQ). Following
-a run ends with the run.
+a run ends with the run; --at ends with what there was then.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headway.cli import render
-from headway.cli.arguments import add_json, add_run, cwd, natural
+from headway.cli.arguments import add_at, add_json, add_run, at_of, cwd, natural
 from headway.cli.client import SENDS_MAX, Client, Gone, gone_for_good
 from headway.cli.render import Paint
 from headway.cli.text import clean, clock, fit, pad, short
@@ -33,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--type", metavar="T", default="", help="only events of this type, such as job.completed")
     parser.add_argument("--no-follow", action="store_true", help="end with what there is now")
+    add_at(parser)
     add_json(parser, "print one event a line")
 
 
@@ -56,22 +57,23 @@ def _position(text: str) -> int | str:
 
 def _events(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     start = args.start if args.start is not None else ("start" if args.run else "now")
-    request: dict[str, Any] = {"cwd": cwd(), "from": start, "follow": not args.no_follow}
+    follow = not args.no_follow and args.at is None
+    request: dict[str, Any] = {"cwd": cwd(), "from": start, "follow": follow, **at_of(args)}
     if args.run:
         request["run"] = args.run
-    if args.type and not (args.run and request["follow"]):  # else the end of the run would be filtered away
+    if args.type and not (args.run and follow):  # else the end of the run would be filtered away
         request["type"] = args.type
     client, deaths = Client.here(), 0
     while True:
         try:
-            for one in client.once("events", request):
+            for one in client.once("events", request) if follow else client.reading("events", request):
                 event = one.get("event")
                 if not isinstance(event, dict):
                     continue
                 deaths = 0
                 request["from"] = int(event.get("seq") or 0) + 1
                 yield event
-                if args.run and event.get("type") == "run.completed" and request["follow"]:
+                if args.run and event.get("type") == "run.completed" and follow:
                     return
             return
         except Gone:

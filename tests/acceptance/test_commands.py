@@ -226,7 +226,7 @@ def test_runs_are_listed_by_what_they_are(product: Product) -> None:
     good, bad = product.submit(), product.submit("two.yml")
     product.run("wait", good, bad)
     found = product.json("runs")
-    assert list(found) == ["as_of", "runs"]
+    assert list(found) == ["as_of", "now", "runs"]
     assert found["as_of"] >= product.events(bad)[-1]["seq"]
     for words, expected in (
         (["--status", "failed"], [bad]),

@@ -268,19 +268,37 @@ def test_wait_that_takes_too_long(headway: Headway, service: FakeService) -> Non
 def test_status_is_one_screen(headway: Headway, service: FakeService) -> None:
     """Service, log, pause, queue, runners, runs."""
     found = {
-        "service": {"version": "0.1.0", "pid": 7, "log": {"bytes": 2048, "bytes_max": 1 << 30, "server": "embedded"}},
+        "service": {"version": "0.1.0", "pid": 7, "log": {"server": "embedded", "words": "2.0 KiB used"}},
         "paused": {"by": "user:anna", "since": "2026-01-31T00:00:00Z", "reason": "release"},
         "queue": {"queued": 3, "on_a_runner": 2, "oldest_queued": "2026-01-31T00:00:00Z"},
     }
     service.on("status", [data(as_of=42, runners=[RUNNER], runs=[RECORD], **found), END])
     done = headway("status")
     assert "service  Headway 0.1.0, process 7" in done.out
-    assert "log      at 42, size 2.0 KiB, size max 1.0 GiB, server embedded" in done.out
+    assert "log      at 42, server embedded, 2.0 KiB used" in done.out
     assert "paused   by anna" in done.out
     assert ": release; go on with 'headway resume'" in done.out
     assert "3 queued (the oldest" in done.out
     assert "local-1  busy      1/2  linux,x86_64" in done.out
     assert RUN[-10:] in done.out
+
+
+@pytest.mark.parametrize(
+    ("log", "shown"),
+    [
+        ({"level": "ok"}, "server embedded, so full"),
+        ({"level": "warning"}, "\x1b[33mserver embedded, so full\x1b[0m"),
+        ({"level": "error"}, "\x1b[31mserver embedded, so full\x1b[0m"),
+        ({"level": "ok", "trouble": "the disk is full"}, "\x1b[31mserver embedded, so full, the disk is full\x1b[0m"),
+    ],
+)
+def test_status_paints_a_log_that_fills_up(
+    headway: Headway, service: FakeService, log: dict[str, str], shown: str
+) -> None:
+    """Yellow for a warning, red for what is worse."""
+    full = {"server": "embedded", "words": "so full", **log}
+    service.on("status", [data(service={"version": "0.1.0", "pid": 7, "log": full}), END])
+    assert f"log    \x1b[0m  {shown}\n" in headway("status", CLICOLOR_FORCE="1").out
 
 
 def test_down_says_whether_there_was_something_to_stop(headway: Headway, service: FakeService) -> None:

@@ -1,0 +1,22 @@
+"""What can be asked of the tables, by name; every question is answered by a running service and without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from headway.cli.control import Answers, Request
+from headway.cli.questions.lists import jobs, runners, runs, status
+from headway.cli.questions.one import events, logs, replay, show
+from headway.cli.view import View
+
+QUESTIONS: Final[dict[str, Callable[[View, Request], Answers]]] = {
+    "runs": runs,
+    "jobs": jobs,
+    "runners": runners,
+    "status": status,
+    "show": show,
+    "replay": replay,
+    "events": events,
+    "logs": logs,
+}

@@ -1,0 +1,42 @@
+"""The tables of the running service, as its questions see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from headway.cli.plane import Plane
+from headway.projections.records import Live
+from headway.projections.store import Connection
+from headway.runners.source import project_name
+
+
+class ServiceView:
+    """What is here; a question sees everything that was written before it was asked."""
+
+    def __init__(self, plane: Plane) -> None:
+        self.clock = plane.clock
+        self.blobs = plane.blobs
+        self.path = plane.store.path
+        self._plane = plane
+
+    @asynccontextmanager
+    async def present(self) -> AsyncGenerator[Connection, None]:
+        """The tables, with all that was written before."""
+        await self._plane.caught_up()
+        async with self._plane.store.reading() as db:
+            yield db
+
+    def live(self) -> Live | None:
+        """How coordinator, log and runners are."""
+        return self._plane.live()
+
+    async def output(self, run: str, job: str, attempt: int) -> list[bytes]:
+        """From the output stream."""
+        return await self._plane.outputs.read(run, job, attempt)
+
+    async def project(self, folder: str) -> str:
+        """The project of a folder."""
+        return await asyncio.to_thread(project_name, Path(folder or "/"))

@@ -1,0 +1,121 @@
+"""Where questions look: the tables of a running service or the file of one that is down, now or at a moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from headway.cli.control import Request
+from headway.core.blobs import Blobs
+from headway.core.clock import Clock, rfc3339
+from headway.core.errors import NotFoundError, UsageError
+from headway.projections import queries
+from headway.projections.past import past, seq_at, time_at
+from headway.projections.records import Live, ShowRecord
+from headway.projections.store import Connection
+
+AHEAD_US_MAX = 1_000_000
+"""How far in the future a moment may be and still mean now."""
+
+
+class View(Protocol):
+    """A place to look. `path` is the file of the tables."""
+
+    clock: Clock
+    blobs: Blobs
+    path: Path
+
+    def present(self) -> AbstractAsyncContextManager[Connection]:
+        """The tables as they are, with all that was written before the question. Raises UnavailableError."""
+        ...
+
+    def live(self) -> Live | None:
+        """What the service knows; None when none is running."""
+        ...
+
+    async def output(self, run: str, job: str, attempt: int) -> list[bytes]:
+        """What the output stream holds of an attempt, as far as it can be reached."""
+        ...
+
+    async def project(self, folder: str) -> str:
+        """The project of a folder, for `@`."""
+        ...
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """The tables at one moment. `as_of` is the last event in them; open states are as old as `now_us` says.
+
+    `past` says that the moment was asked for.
+    """
+
+    db: Connection
+    as_of: int
+    now_us: int
+    past: bool
+
+
+@asynccontextmanager
+async def look(view: View, request: Request, *, run: str = "") -> AsyncGenerator[Sight, None]:
+    """The tables at the moment the request asks for, which is now unless it has `at`.
+
+    With a `run` the past may hold only that one; NotFoundError is raised when it was not there yet.
+    """
+    async with view.present() as db:
+        moment = await moment_of(view, request, db)
+        if moment is None:
+            [(as_of, logged)] = await db.execute_fetchall("select position, logged from meta")
+            yield Sight(db, as_of, max(view.clock.wall_us(), logged), False)
+            return
+    seq, now_us = moment
+    async with past(view.path, seq, run=run) as db:
+        if run and not list(await db.execute_fetchall("select 1 from runs where run = ?", (run,))):
+            raise NotFoundError(
+                f"run {run} was not there yet after event {seq} ({rfc3339(now_us)})", next="ask for a later moment"
+            )
+        yield Sight(db, seq, now_us, True)
+
+
+async def moment_of(view: View, request: Request, db: Connection) -> tuple[int, int] | None:
+    """The event and the time that `at` means; None when it is not asked for."""
+    at = request.arguments.get("at")
+    if at is None:
+        return None
+    match at:
+        case {"seq": int(seq)} if seq >= 0:
+            return seq, await time_at(db, seq)
+        case {"time_us": int(time_us)}:
+            if time_us > view.clock.wall_us() + AHEAD_US_MAX:
+                raise UsageError(f"{rfc3339(time_us)} has not come yet", next="give a moment that is over")
+            return await seq_at(db, time_us), time_us
+        case _:
+            raise UsageError("at must be a sequence or a time", next="such as 1234, 14:30 or 10m ago")
+
+
+async def run_of(view: View, request: Request, name: str = "") -> str:
+    """The id behind the request's RUN: an id, a unique beginning or end of one, or `@`. Raises NotFoundError."""
+    name = name or request.text("run")
+    async with view.present() as db:
+        if name != "@":
+            return await queries.resolve(db, name)
+        project = await view.project(request.text("cwd"))
+        found = await queries.latest(db, project, request.actor) or await queries.latest(db, project)
+    if found is None:
+        raise NotFoundError(f"project {project} has no run yet", next="start one with 'headway run'")
+    return found
+
+
+async def show_now(view: View, run: str) -> ShowRecord:
+    """All there is to know of a run now."""
+    async with view.present() as db:
+        return await queries.show(db, run)
+
+
+def answer(found: object, sight: Sight) -> dict[str, Any]:
+    """A record as it goes over the socket: first the moment it is of, to which the ages of open states count."""
+    made = msgspec.to_builtins(found)
+    assert isinstance(made, dict), "an answer is a record"
+    return {"as_of": sight.as_of, "now": rfc3339(sight.now_us), **made}
