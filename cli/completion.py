@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headway.cli.arguments import Parser
 from headway.cli.main import COMMANDS
+
+TAKES_FILE: Final = ("run", "init", "backup", "restore")
+"""Commands that are followed by a file of any name."""
 
 
 class Known(NamedTuple):
@@ -74,8 +77,8 @@ _headway() {{
         esac ;;
     esac
     case "${{COMP_WORDS[1]}}:$word" in
-        run:-*|init:-*) ;;
-        run:*|init:*) COMPREPLY=($(compgen -f -- "$word")); return ;;
+        {"|".join(f"{name}:-*" for name in TAKES_FILE)}) ;;
+        {"|".join(f"{name}:*" for name in TAKES_FILE)}) COMPREPLY=($(compgen -f -- "$word")); return ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))
 }}
@@ -109,7 +112,7 @@ _headway() {{
         esac ;;
     esac
     compadd -- ${{=words_after}}
-    [[ "${{words[2]}}" == (run|init) ]] && _files
+    [[ "${{words[2]}}" == ({"|".join(TAKES_FILE)}) ]] && _files
 }}
 compdef _headway headway"""
 
@@ -121,7 +124,7 @@ def _fish(commands: dict[str, Known]) -> str:
             continue
         words = one.help.replace("'", "")
         lines.append(f"complete -c headway -n __fish_use_subcommand -a {name} -d '{words}'")
-        if name in ("run", "init"):
+        if name in TAKES_FILE:
             lines.append(f"complete -c headway -n '__fish_seen_subcommand_from {name}' -F")
         for word in one.words:
             lines.append(f"complete -c headway -n '__fish_seen_subcommand_from {name}' -a {word}")

@@ -25,7 +25,7 @@ from headway.core.blobs import Blobs
 from headway.core.clock import Clock, SystemClock, rfc3339
 from headway.core.config import Config
 from headway.core.errors import HeadwayError, UnavailableError
-from headway.core.log import Unknown
+from headway.core.log import Log, Unknown
 from headway.projections.records import Live
 from headway.projections.schema import SCHEMA_VERSION
 from headway.projections.store import Connection, explained, open_reader
@@ -62,10 +62,11 @@ class FileView:
         self.clock: Clock = SystemClock()
         self.blobs = Blobs(Path(config.blobs))
         self.path = home / "projections" / "headway.db"
+        self.log: Log | None = None
         self._config = config
 
     @asynccontextmanager
-    async def present(self) -> AsyncGenerator[Connection, None]:
+    async def present(self, *, patient: bool = True) -> AsyncGenerator[Connection, None]:
         """The tables as they were left."""
         connection = await open_reader(self.path)
         try:
@@ -88,6 +89,7 @@ class FileView:
 
     async def output(self, run: str, job: str, attempt: int) -> list[bytes]:
         """The output stream is not served while the service is down."""
+        render.say(f"what {clean(job)} printed in attempt {attempt} is not kept as a blob yet, and cannot be shown now")
         return []
 
     async def project(self, folder: str) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,14 @@ def test_bash_completes_commands_actions_and_options() -> None:
     assert complete("headway", "runners", "start", "--sl") == ["--slots"]
     assert "--limit" in complete("headway", "runs", "--")
     assert complete("headway", "completion", "") == ["bash", "zsh", "fish", "--help", "-h"]
+
+
+def test_bash_completes_files_where_a_command_takes_one(tmp_path: Path) -> None:
+    """A backup may have any name; an option is still an option."""
+    (tmp_path / "b.tar").touch()
+    for command in ("backup", "restore", "run"):
+        assert complete("headway", command, str(tmp_path / "b.t")) == [str(tmp_path / "b.tar")]
+    assert complete("headway", "backup", "--fo") == ["--force"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
