@@ -9,6 +9,7 @@ from headway.cli.room import look, more_room
 from headway.core.durability import describe
 from headway.core.errors import HeadwayError
 from headway.core.log import Unknown
+from headway.projections import clocks
 
 
 def check(name: str, level: str, words: str, *, next: str = "") -> dict[str, Any]:
@@ -17,8 +18,8 @@ def check(name: str, level: str, words: str, *, next: str = "") -> dict[str, Any
 
 
 async def checks(plane: Plane) -> list[dict[str, Any]]:
-    """Log, coordinator, tables, runner, disk, and what of durability is and is not vouched for."""
-    found = [_coordinator(plane), await _log(plane), await _tables(plane), _runner(plane)]
+    """Log, coordinator, tables, runner, clocks, disk, and what of durability is and is not vouched for."""
+    found = [_coordinator(plane), await _log(plane), await _tables(plane), _runner(plane), await _clocks(plane)]
     try:
         findings = await describe(server=plane.server, wire=plane.wire)
     except (Unknown, HeadwayError) as error:
@@ -66,3 +67,12 @@ def _runner(plane: Plane) -> dict[str, Any]:
     if plane.runner.pid:
         return check("runner", "ok", f"local, process {plane.runner.pid}, {plane.config.slots} slots")
     return check("runner", "warning", "the local runner has not started yet")
+
+
+async def _clocks(plane: Plane) -> dict[str, Any]:
+    try:
+        async with plane.store.reading() as db:
+            found = await clocks.clocks(db)
+    except HeadwayError as error:
+        return check("clocks", "warning", f"cannot be compared: {error.message}", next=error.next)
+    return check("clocks", *clocks.verdict(found), next="let the machines keep their clocks by NTP")

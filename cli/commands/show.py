@@ -11,6 +11,7 @@ from headway.cli import render
 from headway.cli.arguments import add_at, add_json, add_run, at_of, cwd
 from headway.cli.board import waits
 from headway.cli.client import Client, Gone
+from headway.cli.clock_notes import of_attempts
 from headway.cli.lists import now_of, print_table, say_moment, status_cell, text, took
 from headway.cli.render import Cell, Paint
 from headway.cli.text import actor, ago, clean, clean_output, clock, milliseconds, parse_time
@@ -50,6 +51,8 @@ def print_run(client: Client, found: Mapping[str, Any], at: Mapping[str, Any]) -
     head = ("JOB", "STATUS", "STATE", ">ATTEMPT", ">TIME", "RUNNER", "WHY")
     print_table(head, [_job(one, found, now) for one in jobs])
     _retried(found)
+    for note in of_attempts(found.get("attempts") or []):
+        render.out(f"\n{paint('yellow', note)}")
     failed = [one for one in jobs if one.get("outcome") == "failed"]
     for one in failed[:FAILED_SHOWN]:
         _failed(client, one, found, at)

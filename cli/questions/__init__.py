@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import Final
 
 from headway.cli.control import Answers, Request
+from headway.cli.questions.latency import latency
 from headway.cli.questions.lists import jobs, runners, runs, status
 from headway.cli.questions.one import events, logs, replay, show
+from headway.cli.questions.timeline import timeline
+from headway.cli.questions.verify import projections_verify, verify
+from headway.cli.questions.why import why
 from headway.cli.view import View
 
 QUESTIONS: Final[dict[str, Callable[[View, Request], Answers]]] = {
@@ -19,4 +23,9 @@ QUESTIONS: Final[dict[str, Callable[[View, Request], Answers]]] = {
     "replay": replay,
     "events": events,
     "logs": logs,
+    "verify": verify,
+    "projections_verify": projections_verify,
+    "timeline": timeline,
+    "latency": latency,
+    "why": why,
 }
