@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from headway.cli import render
 from headway.cli.control import Answers, Request, user_name
 from headway.cli.questions import QUESTIONS
@@ -48,7 +50,7 @@ def answered(home: str, op: str, arguments: Mapping[str, Any], *, tell: bool) ->
         try:
             while True:
                 try:
-                    yield runner.run(anext(answers))
+                    yield msgspec.to_builtins(runner.run(anext(answers)))
                 except StopAsyncIteration:
                     return
         finally:

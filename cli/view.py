@@ -13,6 +13,7 @@ from headway.cli.control import Request
 from headway.core.blobs import Blobs
 from headway.core.clock import Clock, rfc3339
 from headway.core.errors import NotFoundError, UsageError
+from headway.core.log import Log
 from headway.projections import queries
 from headway.projections.past import past, seq_at, time_at
 from headway.projections.records import Live, ShowRecord
@@ -23,14 +24,18 @@ AHEAD_US_MAX = 1_000_000
 
 
 class View(Protocol):
-    """A place to look. `path` is the file of the tables."""
+    """A place to look. `path` is the file of the tables, `log` what they are made of, where it can be reached."""
 
     clock: Clock
     blobs: Blobs
     path: Path
+    log: Log | None
 
-    def present(self) -> AbstractAsyncContextManager[Connection]:
-        """The tables as they are, with all that was written before the question. Raises UnavailableError."""
+    def present(self, *, patient: bool = True) -> AbstractAsyncContextManager[Connection]:
+        """The tables as they are, with all that was written before the question. Raises UnavailableError.
+
+        Who is not `patient` gets them as far as they go when that does not come soon.
+        """
         ...
 
     def live(self) -> Live | None:
@@ -114,8 +119,10 @@ async def show_now(view: View, run: str) -> ShowRecord:
         return await queries.show(db, run)
 
 
-def answer(found: object, sight: Sight) -> dict[str, Any]:
-    """A record as it goes over the socket: first the moment it is of, to which the ages of open states count."""
-    made = msgspec.to_builtins(found)
-    assert isinstance(made, dict), "an answer is a record"
-    return {"as_of": sight.as_of, "now": rfc3339(sight.now_us), **made}
+def answer(found: msgspec.Struct | dict[str, Any], sight: Sight) -> dict[str, Any]:
+    """A record as it goes over the socket: first the moment it is of, to which the ages of open states count.
+
+    What is in it stays as it is: whoever sends it makes text of it, once.
+    """
+    fields = found if isinstance(found, dict) else msgspec.structs.asdict(found)
+    return {"as_of": sight.as_of, "now": rfc3339(sight.now_us), **fields}
