@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import commands, handoff, lag, loading, memory, rebuilding, throughput
+from bench import answers, commands, handoff, lag, loading, memory, rebuilding, throughput
 from bench.ceiling import KINDS
 from bench.product import EVENTS_A_JOB, EVENTS_A_RUN
 from bench.table import Row, machine, render
@@ -23,6 +23,7 @@ MEASURES: dict[str, Callable[..., list[Row]]] = {
     "lag": lag.measure,
     "memory": memory.measure,
     "rebuilding": rebuilding.measure,
+    "answers": answers.measure,
 }
 
 NOTES = f"""
@@ -31,7 +32,8 @@ it is acknowledged (sync_interval: always), but where it says without fsync: the
 nats-server does by default. ceiling: the bare loop of bench/ceiling.py in this run, with the same slots and sync mode
 and {len(KINDS)} events a job; Headway writes {EVENTS_A_JOB} a job and {EVENTS_A_RUN} a run, and every history
 is checked to hold exactly these. The ceiling spawns /bin/true; Headway runs a script in bash, in a workspace of its
-own with a copy of the source. A row without floor and target is for orientation.
+own with a copy of the source. answers: the tables of a month made up by bench/month.py, asked in-process. A row without
+floor and target is for orientation.
 """
 
 

@@ -26,7 +26,7 @@ class Scribe:
     def __init__(self) -> None:
         self._clock = SystemClock()
         self._desk = Desk("bench")
-        self._desk.begin(0.0)
+        self._desk.begin(0.0, at=self._clock.wall_us())
 
     def entries(self) -> Iterator[Entry]:
         """Whole runs, one after the other, without end."""

@@ -50,6 +50,10 @@ class Writer(sqlite3.Connection):
 
     staging: ClassVar[Staging]
 
+    def __init__(self, *about: Any, **more: Any) -> None:  # noqa: ANN401 - as sqlite3 has them
+        super().__init__(*about, **more)
+        self._sealer = samples.Sealer()
+
     def commit(self) -> None:
         try:
             self.execute("begin immediate")
@@ -58,6 +62,7 @@ class Writer(sqlite3.Connection):
             self.execute("commit")
             self.staging.committed = True
         except BaseException:
+            self._sealer.forget()
             if self.in_transaction:
                 self.execute("rollback")
             raise
@@ -76,11 +81,12 @@ class Writer(sqlite3.Connection):
                 f"the tables are not at event {before}", next="look for a second service on the same folder"
             )
         self._write_rows(EVENTS, changes.events)
-        self._write_rows(TIMELINE, [msgspec.structs.astuple(row) for row in changes.timeline])
+        left = [msgspec.structs.astuple(row) for row in changes.timeline]
+        self._write_rows(TIMELINE, left)
         for kind, rows in changes.rows.items():
             self._write_rows(kind, [msgspec.structs.astuple(row) for row in rows])
-        if changes.timeline:
-            samples.seal(self)
+        if left:
+            self._sealer.wrote(self, left)
 
     def _write_rows(self, kind: type[Row] | Added, rows: Sequence[tuple[Any, ...]]) -> None:
         start = 0

@@ -1,0 +1,184 @@
+"""How long questions take when the tables hold a month of a busy service, asked as the service asks them.
+
+In-process: from the request to the answer's JSON, over a store that nobody writes to meanwhile. The limits are ours,
+not ratios to something else: a person should not notice that there was a question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sqlite3
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import msgspec
+
+from bench.figures import median, span
+from bench.month import LARGE, Month
+from bench.table import Row
+from headway.cli.control import Request
+from headway.cli.questions import QUESTIONS
+from headway.core.blobs import Blobs
+from headway.core.clock import Clock, ManualClock
+from headway.projections import samples
+from headway.projections.rebuild import rebuild
+from headway.projections.store import Store
+from headway.projections.tables import TimelineRow, quoted
+
+LIMIT_MS = 50.0
+ROUNDS = 15
+BATCH = 300
+"""Rows of the timeline that a batch of events makes, about."""
+DAY_SECONDS = 86_400
+
+
+def asked(run: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """What is asked: the question and its arguments, by what the table calls it; `run` has 1,000 jobs."""
+    week, month = 7 * DAY_SECONDS, 30 * DAY_SECONDS
+    return {
+        "latency, 7 days": ("latency", {}),
+        "latency by job, 7 days": ("latency", {"by": "job"}),
+        "latency by runner, 7 days against 7": ("latency", {"by": "runner", "against": week}),
+        "latency, all 30 days": ("latency", {"since": month}),
+        "latency by job, all 30 days": ("latency", {"by": "job", "since": month}),
+    }
+
+
+class TablesView:
+    """Tables that nobody writes to, as questions see those of a running service."""
+
+    def __init__(self, store: Store, now_us: int) -> None:
+        self.clock: Clock = ManualClock(wall_us=now_us)
+        self.path = store.path
+        self.blobs = Blobs(store.path.parent / "blobs")
+        self._store = store
+
+    @asynccontextmanager
+    async def present(self) -> AsyncGenerator[aiosqlite.Connection, None]:
+        """The tables."""
+        async with self._store.reading() as db:
+            yield db
+
+    def live(self) -> None:
+        """No service is running."""
+
+    async def output(self, run: str, job: str, attempt: int) -> list[bytes]:
+        """No job has printed anything."""
+        return []
+
+    async def project(self, folder: str) -> str:
+        """The one that all runs are of."""
+        return "shop"
+
+
+async def seconds_of(view: TablesView, op: str, arguments: Mapping[str, Any]) -> float:
+    """How long one question takes."""
+    request = Request(op=op, arguments=dict(arguments), actor="user:bench", progress=lambda text: None)
+    began = time.perf_counter()
+    answers = [msgspec.json.encode(one) async for one in QUESTIONS[op](view, request)]
+    assert answers, f"{op} was answered"
+    return time.perf_counter() - began
+
+
+async def answered(path: Path, now_us: int, rounds: int) -> tuple[dict[str, list[float]], float, int]:
+    """Milliseconds of each question; how long the first took that loads numpy, and by how many KiB memory grew."""
+    store = await Store.open(path)
+    try:
+        view = TablesView(store, now_us)
+        large = (
+            f"select run from runs where pipeline = '{LARGE.name}' and outcome is not null order by seq desc limit 1"
+        )
+        [(run,)] = await store.fetch(large)
+        before = resident_kib()
+        first_ms = 1000 * await seconds_of(view, "latency", {})
+        grown = resident_kib() - before
+        taken: dict[str, list[float]] = {}
+        for name, (op, arguments) in asked(run).items():
+            await seconds_of(view, op, arguments)
+            gc.collect()
+            taken[name] = [1000 * await seconds_of(view, op, arguments) for _ in range(rounds)]
+        return taken, first_ms, grown
+    finally:
+        await store.close()
+
+
+def resident_kib() -> int:
+    """How much of this process is in memory."""
+    words = Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()
+    return int(words[0])
+
+
+def sealing_seconds(path: Path) -> float:
+    """How long packing all samples takes, a batch at a time, into tables of a connection of its own."""
+    connection, reader = sqlite3.connect(path, isolation_level=None), sqlite3.connect(path)
+    columns = 'chunk integer, "column" text, body blob, primary key (chunk, "column")'
+    connection.executescript(
+        "create temp table timeline as select * from main.timeline limit 0;"
+        "create temp table chunks as select * from main.chunks limit 0;"
+        "create temp table names (id integer primary key, name text not null unique);"
+        f"create temp table samples ({columns}) without rowid;"
+    )
+    sealer, seconds = samples.Sealer(), 0.0
+    rows = reader.execute(f"select {quoted(TimelineRow.__struct_fields__)} from timeline")
+    while batch := rows.fetchmany(BATCH):
+        connection.execute("begin")
+        began = time.perf_counter()
+        sealer.wrote(connection, batch)
+        seconds += time.perf_counter() - began
+        connection.execute("commit")
+    connection.close()
+    reader.close()
+    return seconds
+
+
+def measure(*, quick: bool) -> list[Row]:
+    """Make a month, fold it, and ask."""
+    events = 50_000 if quick else 1_000_000
+    with tempfile.TemporaryDirectory(prefix="headway-bench-answers-") as folder:
+        month, path = Month(Path(folder) / "events", events), Path(folder) / "headway.db"
+        began = time.perf_counter()
+        asyncio.run(rebuild(month, path))
+        rebuilt = time.perf_counter() - began
+        taken, first_ms, grown = asyncio.run(answered(path, month.end_us, 3 if quick else ROUNDS))
+        sealed = sealing_seconds(path)
+    rows = [
+        Row(
+            what=f"{name}, of {events:,} events",
+            yardstick=f"{LIMIT_MS:g} ms",
+            measured=f"{span(found, 1)} ms",
+            ratio=median(found),
+            unit="ms",
+            floor=LIMIT_MS,
+            less_is_better=True,
+        )
+        for name, found in taken.items()
+    ]
+    return [*rows, _first(first_ms, grown), _sealing(sealed, rebuilt, events)]
+
+
+def _first(first_ms: float, grown: int) -> Row:
+    return Row(
+        what="first latency of a service",
+        yardstick="it loads numpy",
+        measured=f"{first_ms:.0f} ms, {grown / 1024:.0f} MiB more in memory",
+        ratio=first_ms,
+        unit="ms",
+        less_is_better=True,
+    )
+
+
+def _sealing(sealed: float, rebuilt: float, events: int) -> Row:
+    return Row(
+        what=f"samples packed in a rebuild of {events:,} events",
+        yardstick=f"rebuild {events / rebuilt / 1000:.0f}k /s, {rebuilt:.1f} s",
+        measured=f"{sealed:.2f} s",
+        ratio=sealed / rebuilt,
+        target=0.1,
+        less_is_better=True,
+    )
