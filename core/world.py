@@ -19,7 +19,7 @@ import msgspec
 from headway.core import fleet as fleets
 from headway.core import run as runs
 from headway.core.envelope import Envelope, digest
-from headway.core.events import CoordinatorCheckpointed, CoordinatorElected, RunnerRegistered
+from headway.core.events import CoordinatorCheckpointed, CoordinatorElected, RunAdmitted, RunnerRegistered
 from headway.core.fleet import Fleet, RunnerState
 from headway.core.plan import Job, Plan
 from headway.core.queue import Key, Queue, Waiting
@@ -136,7 +136,7 @@ class World:
     def _apply_run(self, envelope: Envelope, body: bytes, seq: int) -> None:
         run = self.runs.get(envelope.run)
         if run is None:
-            if envelope.run in self.finished or envelope.n != 1:
+            if envelope.run in self.finished or envelope.n != 1 or not isinstance(envelope.data, RunAdmitted):
                 return
             run = self.runs[envelope.run] = Run(id=envelope.run, jobs={}, dependents={})
         job = run.jobs.get(envelope.job)

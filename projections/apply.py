@@ -170,8 +170,8 @@ class Fold:
             if not isinstance(envelope.data, RunAdmitted) or envelope.n != 1:
                 return
             run = runs.run_admitted(bench, envelope, envelope.data)
-        if envelope.n <= run.row.n:
-            return
+        if envelope.n <= run.row.n or run.row.outcome is not None:
+            return  # a number counts once, and nothing does after the end
         run.row.n = envelope.n
         bench.change(run.row)
         if (on_run := _ON_RUN.get(kind)) is not None:

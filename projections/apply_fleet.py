@@ -25,11 +25,10 @@ GONE: Final = frozenset({LOST, LEFT})
 
 
 def runner_registered(bench: Workbench, envelope: Envelope) -> None:
-    """A runner offers its slots; one that is here already changes nothing."""
+    """A runner offers its slots; one that is known changes nothing, for a runner that is gone never comes back."""
     event = envelope.data
     assert isinstance(event, RunnerRegistered), "the table of handlers says so"
-    known = bench.runners.get(event.runner)
-    if known is not None and known.state not in GONE:
+    if event.runner in bench.runners:
         return
     row = bench.runners[event.runner] = RunnerRow(
         runner=event.runner,

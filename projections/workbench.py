@@ -101,7 +101,7 @@ class Workbench:
         before = job.status
         self._leave(run, job, outcome or state)
         job.state, job.outcome, job.entered, job.seq_entered = state, outcome, self.now, self.seq
-        job.holder = _HOLDER.get(state) or job.runner or ""
+        job.holder = "" if state == COMPLETED else _HOLDER.get(state) or job.runner or ""
         job.cause = short_id(job.run, because)
         if state == QUEUED:
             job.attempt += 1
