@@ -15,6 +15,7 @@ import msgspec
 
 from headway.cli.plane import Plane
 from headway.core.envelope import Recorded, record
+from headway.core.errors import HeadwayError
 from headway.core.events import type_of
 from headway.projections import queries
 
@@ -36,6 +37,7 @@ class _Backlog:
     def __init__(self, asked: Asked) -> None:
         self.overflowed = False
         self._asked = asked
+        self._ended: HeadwayError | None = None
         self._held: deque[Recorded] = deque()
         self._filled = asyncio.Event()
 
@@ -51,10 +53,21 @@ class _Backlog:
             self._held.extend(wanted)
         self._filled.set()
 
+    def end(self, error: HeadwayError) -> None:
+        """No more will come, and this is why."""
+        self._ended = error
+        self._filled.set()
+
     async def next(self) -> list[Recorded]:
-        """All that has come; waits until there is something. Empty when the tables have to be read again."""
+        """All that has come; waits until there is something. Empty when the tables have to be read again.
+
+        Raises what ended the tables' following of the log.
+        """
         await self._filled.wait()
-        self._filled.clear()
+        if self._ended is not None and not self._held and not self.overflowed:
+            raise self._ended
+        if self._ended is None:
+            self._filled.clear()
         found = list(self._held)
         self._held.clear()
         return [] if self.overflowed else found
@@ -65,7 +78,7 @@ async def events(plane: Plane, asked: Asked) -> AsyncGenerator[dict[str, Any], N
     if asked.run and await _is_past(plane, asked):
         return
     backlog = _Backlog(asked)
-    stop_listening = plane.follower.listen(backlog.add)
+    stop_listening = plane.follower.listen(backlog.add, ended=backlog.end)
     try:
         at = asked.start - 1
         while True:

@@ -85,6 +85,10 @@ class FileView:
         finally:
             await connection.close()
 
+    async def caught_up(self, *, seconds: float) -> bool:
+        """There is nothing to wait for."""
+        return True
+
     def live(self) -> Live | None:
         """Nobody is there."""
         return None

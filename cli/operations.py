@@ -17,12 +17,14 @@ from headway.cli.backup import backup
 from headway.cli.checks import checks
 from headway.cli.control import Answers, Operation, Request
 from headway.cli.plane import Plane
+from headway.cli.progress import Throttle
 from headway.cli.questions import QUESTIONS
 from headway.cli.questions.one import first_of
 from headway.cli.room import Doorkeeper, look
 from headway.cli.service_view import ServiceView
 from headway.cli.stopping import down
 from headway.cli.submission import admit, described, submission_of
+from headway.cli.text import count
 from headway.cli.view import run_of, show_now
 from headway.core import asks
 from headway.core.errors import HeadwayError, TimedOutError, UnavailableError, UsageError
@@ -154,6 +156,14 @@ class Operations:
         async with aclosing(backup(self._plane, request)) as answers:
             async for answer in answers:
                 yield answer
+
+    async def op_projections_rebuild(self, request: Request) -> Answers:
+        """Make the tables of the log again."""
+        plane, say = self._plane, Throttle(request.progress)
+        began = plane.clock.monotonic()
+        await plane.follower.rebuild(lambda position, until: say(f"{position} of {count(until, 'event')}"))
+        await plane.caught_up()
+        yield {"events": plane.follower.position, "seconds": round(plane.clock.monotonic() - began, 3)}
 
     # What is wanted
 

@@ -173,11 +173,12 @@ async def _leave_word(plane: Plane) -> None:
 
 async def _project(plane: Plane) -> None:
     """Keep the tables at the end of the log. When that cannot go on, every question is answered with why."""
-    try:
-        await plane.follower.run()
-    except HeadwayError as error:
-        logger.error("the tables do not follow the log any more: %s", error.message)
-        await plane.stop.wait()
+    while True:
+        try:
+            await plane.follower.run()
+        except HeadwayError as error:
+            logger.error("the tables do not follow the log any more: %s", error.message)
+            await plane.follower.rebuilt()
 
 
 async def _idle(plane: Plane, control: Control) -> None:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from headway.cli.plane import Plane
+from headway.core.errors import UnavailableError
+from headway.core.log import Log
 from headway.projections.records import Live
 from headway.projections.store import Connection
 from headway.runners.source import project_name
@@ -20,14 +22,27 @@ class ServiceView:
         self.clock = plane.clock
         self.blobs = plane.blobs
         self.path = plane.store.path
+        self.log: Log | None = plane.log
         self._plane = plane
 
     @asynccontextmanager
-    async def present(self) -> AsyncGenerator[Connection, None]:
-        """The tables, with all that was written before."""
-        await self._plane.caught_up()
+    async def present(self, *, patient: bool = True) -> AsyncGenerator[Connection, None]:
+        """The tables, with all that was written before; who is not patient gets them as far as they go."""
+        if patient:
+            await self._plane.caught_up()
         async with self._plane.store.reading() as db:
             yield db
+
+    async def caught_up(self, *, seconds: float) -> bool:
+        """Whether the tables have all that was written; what the log is known not to give is not waited for."""
+        if self._plane.live().log_trouble:
+            return False
+        try:
+            async with asyncio.timeout(seconds):
+                await self._plane.caught_up()
+        except (TimeoutError, UnavailableError):
+            return False
+        return True
 
     def live(self) -> Live | None:
         """How coordinator, log and runners are."""

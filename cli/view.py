@@ -34,8 +34,12 @@ class View(Protocol):
     def present(self, *, patient: bool = True) -> AbstractAsyncContextManager[Connection]:
         """The tables as they are, with all that was written before the question. Raises UnavailableError.
 
-        Who is not `patient` gets them as far as they go when that does not come soon.
+        Who is not `patient` gets them as far as they go, at once.
         """
+        ...
+
+    async def caught_up(self, *, seconds: float) -> bool:
+        """Whether the tables have all that was written before the question, waiting so long for it at most."""
         ...
 
     def live(self) -> Live | None:

@@ -17,6 +17,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,24 @@ class Blobs:
                 return hashlib.file_digest(source, "sha256").hexdigest() == path.parent.name + path.name
         except FileNotFoundError:
             return False
+
+    def trouble(self, digest: str) -> tuple[str, int]:
+        """What is wrong with a blob, in words, "" for one that is whole, and its bytes; nothing is moved or changed."""
+        path = self._place(digest)
+        try:
+            kind = path.stat().st_mode
+            if not stat.S_ISREG(kind):
+                what = "a folder" if stat.S_ISDIR(kind) else "something else than a file"
+                return f"{what} lies in its place", 0
+            # Not waiting: it may have become something that would be waited for.
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as source:
+                size = os.fstat(source.fileno()).st_size
+                whole = hashlib.file_digest(source, "sha256").hexdigest() == path.parent.name + path.name
+        except FileNotFoundError:
+            return "it is missing", 0
+        except OSError as error:
+            return f"it cannot be read: {(error.strerror or str(error)).lower()}", 0
+        return ("" if whole else f"its {size} bytes are not those it was named by"), size
 
     def has(self, digest: str) -> bool:
         """Whether there is such a blob; its bytes are not checked."""

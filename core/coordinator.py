@@ -148,10 +148,12 @@ class Coordinator:
         """A desk that has folded the whole log, from the last checkpoint that can be read."""
         desk = open_desk(self.identity.coordinator, checkpoint=await self._checkpoint())
         desk.world.store = self.identity.store
-        while desk.world.seq < await self._log.last_seq():
-            async for batch in self._log.read(start=desk.world.seq + 1):
+        while (seq := desk.world.seq) < (last := await self._log.last_seq()):
+            async for batch in self._log.read(start=seq + 1):
                 for stored in batch:
                     desk.take(stored)
+            if desk.world.seq == seq:
+                raise Unknown(f"the log goes to event {last} and has none after {seq}; see 'headway verify --all'")
         for run, digest in desk.plans_missing():
             desk.world.give_plan(run, self._plan_again(run, digest))
         return desk
@@ -164,7 +166,10 @@ class Coordinator:
 
     async def _checkpoint(self) -> bytes | None:
         stored = await self._log.last("headway.ctl")
-        event = decode(stored.body).data if stored is not None else None
+        try:
+            event = decode(stored.body).data if stored is not None else None
+        except msgspec.MsgspecError:
+            return None  # who reads the log to there says what is wrong with it
         if not isinstance(event, CoordinatorElected | CoordinatorCheckpointed) or not event.checkpoint:
             return None
         try:

@@ -14,6 +14,7 @@ import msgspec
 from headway.core import asks
 from headway.core.asks import Answer, AnyAsk
 from headway.core.envelope import Envelope, Fact, decode, encode, subject_of
+from headway.core.errors import BrokenError
 from headway.core.events import CoordinatorCheckpointed, CoordinatorElected, RunCompleted, RunnerLost
 from headway.core.fleet import Presence
 from headway.core.hearing import Heard, hear
@@ -36,8 +37,15 @@ class Desk:
         self.presence = presence or Presence()
 
     def take(self, stored: Stored) -> None:
-        """Fold an entry read from the log."""
-        self.world.apply(decode(stored.body), stored.body, stored.seq)
+        """Fold an entry read from the log. Raises a HeadwayError for one that cannot be read."""
+        try:
+            envelope = decode(stored.body)
+        except msgspec.MsgspecError as error:
+            raise BrokenError(
+                f"event {stored.seq} of the log cannot be read: {error}",
+                next="'headway verify --all' names all that is wrong; restore a backup",
+            ) from error
+        self.world.apply(envelope, stored.body, stored.seq)
 
     def begin(self, now: float, *, at: int) -> None:
         """Start to listen: every runner known has a whole lease from when no earlier coordinator answers any more."""

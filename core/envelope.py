@@ -92,12 +92,15 @@ def encode(envelope: Envelope) -> bytes:
 def decode(body: bytes) -> Envelope:
     """The envelope in these bytes, with retired event types brought up to date.
 
-    Raises UnavailableError when a newer Headway wrote them.
+    Raises UnavailableError when a newer Headway wrote them, and a msgspec error for what is no event.
     """
     try:
-        envelope = _decode(body)
-    except msgspec.ValidationError as error:
-        envelope = _upcast(body, error)
+        try:
+            envelope = _decode(body)
+        except msgspec.ValidationError as error:
+            envelope = _upcast(body, error)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
     if envelope.v > FORMAT:
         raise _newer(f"format {envelope.v}")
     return envelope
@@ -146,7 +149,7 @@ def _upcast(body: bytes, error: msgspec.ValidationError) -> Envelope:
     raw = msgspec.json.decode(body)
     data = raw.get("data") if isinstance(raw, dict) else None
     kind = data.get("type") if isinstance(data, dict) else None
-    if isinstance(raw, dict) and isinstance(data, dict) and kind in UPCASTS:
+    if isinstance(raw, dict) and isinstance(data, dict) and isinstance(kind, str) and kind in UPCASTS:
         return msgspec.convert({**raw, "data": UPCASTS[kind](data)}, Envelope)
     version = raw.get("v", FORMAT) if isinstance(raw, dict) else FORMAT
     if isinstance(version, int) and version > FORMAT:

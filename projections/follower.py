@@ -17,13 +17,14 @@ from headway.core.envelope import Recorded
 from headway.core.errors import BrokenError, HeadwayError, UnavailableError
 from headway.core.log import Log, Unknown
 from headway.projections.apply import Fold, fold_batch
-from headway.projections.rebuild import Scratch
+from headway.projections.rebuild import Scratch, Told
 from headway.projections.store import DamagedError, Store, StoreError
 
 PAUSE_SECONDS: Final = 0.2
 PAUSE_SECONDS_MAX: Final = 5.0
 
 Listener = Callable[[list[Recorded]], None]
+Ended = Callable[[HeadwayError], None]
 
 
 class Follower:
@@ -35,7 +36,9 @@ class Follower:
         self._store = store
         self._fold = Fold()
         self._turn = asyncio.Lock()
-        self._listeners: list[Listener] = []
+        self._rebuilding = asyncio.Lock()
+        self._rebuilt = asyncio.Event()
+        self._listeners: list[tuple[Listener, Ended]] = []
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waited = 0
         self._checked = False
@@ -47,13 +50,16 @@ class Follower:
         """The last event that is in the tables."""
         return self._store.position
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
+    def listen(self, listener: Listener, *, ended: Ended = lambda error: None) -> Callable[[], None]:
         """Call `listener` with the events of each batch once they are in the tables; returns what ends that.
 
-        It is called from the event loop, in order, and must not block.
+        It is called from the event loop, in order, and must not block. `ended` is called when no more will come.
         """
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+        told = (listener, ended)
+        self._listeners.append(told)
+        if self._ended is not None:
+            ended(self._ended)
+        return lambda: self._listeners.remove(told) if told in self._listeners else None
 
     async def wait_for(self, seq: int, *, timeout_seconds: float = 5.0) -> None:
         """Wait until the tables have what `seq` says, to read one's own writes. Raises UnavailableError."""
@@ -89,22 +95,38 @@ class Follower:
                         self._damage = str(error)
                     pause = PAUSE_SECONDS if self.position > start else min(2 * pause, PAUSE_SECONDS_MAX)
                     await asyncio.sleep(pause)
-        except Exception as error:
-            self._end(error if isinstance(error, HeadwayError) else BrokenError(f"following the log broke: {error!r}"))
+        except HeadwayError as error:
+            self._end(error)
             raise
+        except Exception as error:
+            broken = BrokenError(f"following the log broke: {error!r}", next="'headway verify --all' looks at the log")
+            self._end(broken)
+            raise broken from error
 
-    async def rebuild(self) -> None:
-        """Fold the whole log into a new file and put it in the old one's place, while following goes on."""
-        scratch = await Scratch.begin(self._log, self._store.path)
-        try:
-            await scratch.fold(until=self.position)
-            async with self._turn:
+    async def rebuild(self, told: Told | None = None) -> None:
+        """Fold the whole log into a new file and put it in the old one's place, while following goes on.
+
+        Where following has ended, `rebuilt` lets it be begun again.
+        """
+        async with self._rebuilding:
+            scratch = await Scratch.begin(self._log, self._store.path)
+            scratch.told = told or scratch.told
+            try:
                 await scratch.fold(until=self.position)
-                await scratch.finish()
-                await self._store.replace_with(scratch.path)
-                self._forget()
-        finally:
-            await scratch.close()
+                async with self._turn:
+                    await scratch.fold(until=self.position)
+                    await scratch.finish()
+                    await self._store.replace_with(scratch.path)
+                    self._forget()
+            finally:
+                await scratch.close()
+        self._ended = None
+        self._rebuilt.set()
+
+    async def rebuilt(self) -> None:
+        """Wait until the tables have been made anew."""
+        self._rebuilt.clear()
+        await self._rebuilt.wait()
 
     async def _follow(self) -> None:
         if self._damage:
@@ -149,6 +171,8 @@ class Follower:
             if not reached.done():
                 reached.set_exception(error)
         self._waiting.clear()
+        for _, ended in list(self._listeners):
+            ended(error)
 
     def _wake(self) -> None:
         """Let go on who has waited for what is now in the tables."""
@@ -159,5 +183,5 @@ class Follower:
 
     def _tell(self, news: list[Recorded]) -> None:
         loop = asyncio.get_running_loop()
-        for listener in self._listeners:
+        for listener, _ in self._listeners:
             loop.call_soon(listener, news)

@@ -6,12 +6,13 @@ Deleting a projection and folding it again must give the same rows; `compare` sa
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final, Self
 
 import aiosqlite
+import msgspec
 
 from headway.core.errors import UnavailableError
 from headway.core.log import Log
@@ -22,12 +23,16 @@ from headway.projections.tables import ORDER, quoted
 DIFFERENCES_MAX: Final = 100
 ROWS_AT_ONCE: Final = 1000
 
+Told = Callable[[int, int], None]
+"""Hears of the last event folded, and of the one that it goes up to."""
+
 
 class Scratch:
-    """A new file beside the one it is to replace, filled from the beginning of the log."""
+    """A new file beside the one it is to replace, filled from the beginning of the log. `told` hears how far it is."""
 
     def __init__(self, log: Log, store: Store) -> None:
         self.path = store.path
+        self.told: Told = lambda position, until: None
         self._log = log
         self._store = store
         self._fold = Fold()
@@ -43,6 +48,7 @@ class Scratch:
             return
         async for batch in self._log.read(start=self._fold.position + 1, end=until):
             await fold_batch(self._fold, self._store, batch)
+            self.told(self._fold.position, until)
         if self._fold.position != until:
             raise UnavailableError(
                 f"the log ended at event {self._fold.position} where {until} was expected", next="try again"
@@ -72,15 +78,34 @@ async def rebuild(log: Log, path: Path) -> None:
         await scratch.close()
 
 
+class Difference(msgspec.Struct, frozen=True):
+    """A row that two files do not have alike; `a` or `b` is None where it is missing."""
+
+    table: str
+    key: tuple[Any, ...]
+    a: dict[str, Any] | None
+    b: dict[str, Any] | None
+
+    @property
+    def columns(self) -> list[str]:
+        """What differs, where both have the row."""
+        if self.a is None or self.b is None:
+            return []
+        return [name for name, value in self.a.items() if name in self.b and not _alike(value, self.b[name])]
+
+
 async def compare(path_a: Path, path_b: Path) -> list[str]:
     """What differs between two files, row by row, in words; empty when they are equal."""
     a, b = await open_reader(path_a), None
     try:
         b = await open_reader(path_b)
         found: list[str] = []
-        for table, key in ORDER.items():
-            found += await _compare_table(a, b, table, key)
-        return found[:DIFFERENCES_MAX]
+        async with aclosing(differences(a, b)) as differing:
+            async for one in differing:
+                found.append(_words(one))
+                if len(found) >= DIFFERENCES_MAX:
+                    break
+        return found
     except sqlite3.Error as error:
         raise UnavailableError(f"{path_a} and {path_b} cannot be compared: {error}", next="rebuild both") from error
     finally:
@@ -89,38 +114,43 @@ async def compare(path_a: Path, path_b: Path) -> list[str]:
             await b.close()
 
 
-async def _compare_table(
-    a: aiosqlite.Connection, b: aiosqlite.Connection, table: str, key: tuple[str, ...]
-) -> list[str]:
-    """Walk both tables side by side in the order of their keys."""
-    found: list[str] = []
-    async with aclosing(_rows(a, table, key)) as rows_a, aclosing(_rows(b, table, key)) as rows_b:
-        row_a, row_b = await anext(rows_a, None), await anext(rows_b, None)
-        while (row_a or row_b) and len(found) < DIFFERENCES_MAX:
-            if row_b is None or (row_a is not None and _key(row_a, key) < _key(row_b, key)):
-                found.append(f"{table} {_name(row_a, key)}: only in the first")
-                row_a = await anext(rows_a, None)
-            elif row_a is None or _key(row_b, key) < _key(row_a, key):
-                found.append(f"{table} {_name(row_b, key)}: only in the second")
-                row_b = await anext(rows_b, None)
-            else:
-                if row_a != row_b:
-                    found.append(f"{table} {_name(row_a, key)}: {_difference(row_a, row_b)}")
-                row_a, row_b = await anext(rows_a, None), await anext(rows_b, None)
-    return found
+async def differences(a: aiosqlite.Connection, b: aiosqlite.Connection) -> AsyncGenerator[Difference, None]:
+    """Where the tables of two files differ: each pair is walked side by side in the order of its keys."""
+    for table, key in ORDER.items():
+        async with aclosing(_rows(a, table, key)) as rows_a, aclosing(_rows(b, table, key)) as rows_b:
+            row_a, row_b = await anext(rows_a, None), await anext(rows_b, None)
+            while row_a is not None or row_b is not None:
+                key_a, key_b = _key(row_a, key), _key(row_b, key)
+                if row_b is None or (row_a is not None and key_a < key_b):
+                    yield Difference(table, key_a, _dict(row_a), None)
+                    row_a = await anext(rows_a, None)
+                elif row_a is None or key_b < key_a:
+                    yield Difference(table, key_b, None, _dict(row_b))
+                    row_b = await anext(rows_b, None)
+                else:
+                    if row_a != row_b:
+                        yield Difference(table, key_a, _dict(row_a), _dict(row_b))
+                    row_a, row_b = await anext(rows_a, None), await anext(rows_b, None)
 
 
-def _key(row: sqlite3.Row, key: tuple[str, ...]) -> list[Any]:
-    return [row[column] for column in key]
+def _key(row: sqlite3.Row | None, key: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(row[column] for column in key) if row is not None else ()
 
 
-def _name(row: sqlite3.Row | None, key: tuple[str, ...]) -> str:
-    return " ".join(str(value) for value in _key(row, key)) if row else ""
+def _dict(row: sqlite3.Row | None) -> dict[str, Any] | None:
+    return dict(zip(row.keys(), row, strict=True)) if row is not None else None
 
 
-def _difference(a: sqlite3.Row, b: sqlite3.Row) -> str:
-    columns = [column for column in a.keys() if column in b.keys() and a[column] != b[column]]  # noqa: SIM118
-    return ", ".join(f"{column} is {a[column]!r} and {b[column]!r}" for column in columns) or "other columns"
+def _alike(a: object, b: object) -> bool:
+    return type(a) is type(b) and a == b
+
+
+def _words(one: Difference) -> str:
+    name = f"{one.table} {' '.join(str(value) for value in one.key)}"
+    if one.a is None or one.b is None:
+        return f"{name}: only in the {'first' if one.b is None else 'second'}"
+    said = ", ".join(f"{column} is {one.a[column]!r} and {one.b[column]!r}" for column in one.columns)
+    return f"{name}: {said or 'other columns'}"
 
 
 async def _rows(

@@ -11,6 +11,7 @@ from headway.cli import render
 from headway.cli.arguments import add_at, add_json, add_run, at_of, cwd
 from headway.cli.client import Client
 from headway.cli.commands.show import print_run
+from headway.cli.commands.verify import report, verified
 from headway.cli.lists import say_moment
 
 
@@ -26,9 +27,13 @@ def main(args: argparse.Namespace) -> int:
     """Ask, print, and check when that is wanted."""
     client = Client.here()
     found = client.read("replay", run=args.run, cwd=cwd(), **at_of(args))
-    if args.json and not args.verify:
-        render.data(found)
-        return 0
+    checked = verified(client, run=args.run) if args.verify else {"ok": True}
+    if args.json:
+        render.data({**found, "verified": checked} if args.verify else found)
+        return 0 if checked.get("ok") else 1
     say_moment(found, args.at)
     print_run(client, found, at_of(args))
-    return 0
+    if not args.verify:
+        return 0
+    render.out()
+    return report(checked, as_json=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -243,3 +244,22 @@ def test_a_service_of_a_newer_version_is_left_alone(product: Product, other_vers
     assert service.poll() is None
     product.ok("down")
     assert service.wait(30) == 0
+
+
+def test_who_follows_is_told_when_the_tables_cannot_go_on(product: Product, tmp_path: Path) -> None:
+    """A follower that has ended ends `watch` with why, instead of letting it wait for ever; rebuilding mends it."""
+    gate = tmp_path / "gate"
+    run = gated(product, gate)
+    follower = product.start("watch", run)
+    with sqlite3.connect(product.home / "projections" / "headway.db") as tables:  # where the next event is to go
+        tables.execute(
+            "insert into events select seq + 1, run, n, type, job, attempt, logged, time, at, actor, body"
+            " from events order by seq desc limit 1"
+        )
+    tables.close()
+    gate.touch()
+    said = follower.communicate(timeout=30)[1]
+    assert follower.returncode == 70, said
+    assert "headway.db refused a row" in said
+    product.ok("projections", "rebuild")
+    assert outcome(product, run) == "succeeded"

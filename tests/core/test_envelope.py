@@ -206,3 +206,23 @@ def test_a_record_is_flat_and_says_everything() -> None:
         "prev": "p",
         "data": {"fact": 2, "prepared": [{"what": "source", "duration_ms": 3}]},
     }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe",
+        b'{"id":"\xff"}',
+        b"[" * 50_000,
+        b'{"id":1,"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"data":{"type":[1]}}',
+        b'{"data":{"type":{}},"v":[]}',
+        b"null",
+    ],
+    ids=range(8),
+)
+def test_bytes_that_are_no_event_are_refused_in_one_way(body: bytes) -> None:
+    """Whatever lies on a log, reading it raises what readers expect and nothing else."""
+    with pytest.raises(msgspec.MsgspecError):
+        decode(body)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from headway.core.envelope import Recorded
-from headway.core.errors import BrokenError, UnavailableError
+from headway.core.errors import BrokenError, HeadwayError, UnavailableError
 from headway.core.log import Entry
 from headway.projections import queries
 from headway.projections.follower import Follower
@@ -210,3 +210,26 @@ async def test_listeners_hear_each_event_once(tmp_path: Path) -> None:
         stop()
         stop()
     assert heard == list(range(1, history.seq + 1))
+
+
+async def test_listeners_are_told_that_no_more_will_come(tmp_path: Path) -> None:
+    """Following that ends for good tells who listens, and who begins to listen later, why."""
+    history = eventful()
+    told: list[HeadwayError] = []
+    ended = asyncio.Event()
+
+    def end(error: HeadwayError) -> None:
+        told.append(error)
+        ended.set()
+
+    store = await Store.open(tmp_path / "headway.db")
+    try:
+        follower = Follower(OddLog(history.log, missing=10), store)
+        follower.listen(lambda news: None, ended=end)
+        with pytest.raises(HeadwayError):
+            await follower.run()
+        await ended.wait()
+        follower.listen(lambda news: None, ended=end)
+        assert [str(one) for one in told] == [follower.trouble] * 2
+    finally:
+        await store.close()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from headway.core.errors import UnavailableError
+from headway.core.errors import BrokenError, UnavailableError
 from headway.projections import queries
+from headway.projections.follower import Follower
 from headway.projections.rebuild import compare, rebuild
 from headway.projections.store import Store
 from tests.projections.histories import eventful
@@ -119,3 +120,46 @@ async def test_nothing_to_compare_with(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError):
         await compare(tmp_path / "headway.db", tmp_path / "nowhere.db")
     assert not (tmp_path / "nowhere.db").exists()
+
+
+async def test_rebuilding_tells_how_far_it_is(tmp_path: Path) -> None:
+    """Whoever waits hears of the last event folded and of the end; two who ask at once do not disturb each other."""
+    history = eventful()
+    heard: list[tuple[int, int]] = []
+    async with following(history.log, tmp_path / "headway.db") as (follower, _):
+        await follower.wait_for(history.seq)
+        told = [follower.rebuild(lambda position, until: heard.append((position, until))) for _ in range(2)]
+        await asyncio.gather(*told)
+    assert heard == [(history.seq, history.seq)] * 2
+    await rebuild(history.log, tmp_path / "expected.db")
+    assert await compare(tmp_path / "headway.db", tmp_path / "expected.db") == []
+
+
+async def test_following_goes_on_in_tables_that_were_made_again(tmp_path: Path) -> None:
+    """Tables that took no more events, because somebody changed them, are made again and then followed."""
+    history = eventful()
+    path = tmp_path / "headway.db"
+    store = await Store.open(path)
+    follower = Follower(history.log, store)
+    first = asyncio.create_task(follower.run())
+    await follower.wait_for(history.seq)
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("update meta set position = position - 1")
+    connection.close()
+    history.pass_run()
+    with pytest.raises(BrokenError, match="the tables are not at event"):
+        await first
+    with pytest.raises(BrokenError):
+        await follower.wait_for(history.seq)
+    waiting = asyncio.create_task(follower.rebuilt())
+    await asyncio.sleep(0)
+    await follower.rebuild()
+    await waiting
+    second = asyncio.create_task(follower.run())
+    await follower.wait_for(history.seq)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    await store.close()
+    await rebuild(history.log, tmp_path / "expected.db")
+    assert await compare(path, tmp_path / "expected.db") == []
