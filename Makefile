@@ -37,6 +37,7 @@ bench: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m headway.core.printed > docs/states.md
+	$(BIN)/python -m headway.projections.causes > docs/causes.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

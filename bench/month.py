@@ -36,6 +36,7 @@ from headway.core.states import Outcome
 DAYS: Final = 30
 BATCH: Final = 500
 LARGE_EVERY: Final = 100
+APPEND_SECONDS: Final = 0.0002
 BRANCHES: Final = ("main", "release", *(f"feature-{number}" for number in range(12)))
 RUNNERS: Final = {
     **{f"linux-{number:08x}": ("linux",) for number in range(4)},
@@ -101,8 +102,9 @@ class _Scribe:
         while held := sorted((job, name) for name, runner in runners.items() for _, job in runner.held):
             job, runner = self._random.choice(held)
             attempt = self._desk.world.runs[run].jobs[job].attempt
-            said = tuple(Said(at=self._clock.wall_us(), what=fact) for fact in self._facts())
-            yield from self._asked(Report(runner=runner, run=run, job=job, attempt=attempt, facts=said))
+            for fact in self._facts():
+                said = (Said(at=self._clock.wall_us(), what=fact),)
+                yield from self._asked(Report(runner=runner, run=run, job=job, attempt=attempt, facts=said))
 
     def _facts(self) -> Iterator[RunnerFact]:
         failed = self._random.random() < 0.03
@@ -117,13 +119,15 @@ class _Scribe:
 
     def _asked(self, ask: AnyAsk, plan: Plan | None = None) -> Iterator[Stored]:
         at = self._clock.wall_us()
-        answer, entries = self._desk.hear(ask, actor="bench", now=1.0, at=at, plan=plan)
+        answer, heard = self._desk.hear(ask, actor="bench", now=1.0, at=at, plan=plan)
         assert not answer.refused, answer.refused
+        entries = [*heard, *self._desk.decide(now=1.0, at=at)]
         yield from map(self._stored, entries)
-        yield from map(self._stored, self._desk.decide(now=1.0, at=at))
+        for _ in entries:
+            self._clock.advance(self._random.expovariate(1 / self._pause_seconds))
 
     def _stored(self, entry: Entry) -> Stored:
-        self._clock.advance(self._random.expovariate(1 / self._pause_seconds))
+        self._clock.advance(APPEND_SECONDS)
         logged = self._clock.wall_us()
         return Stored(seq=entry.expect + 1, logged=logged, subject=entry.subject, id=entry.id, body=entry.body)
 
