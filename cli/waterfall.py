@@ -18,6 +18,7 @@ from headway.cli.text import clean, duration, fit, pad, parse_time, width_of
 LETTERS: Final = {
     "admitted": ("a", "dim"),
     "waiting_for_policy": ("w", "yellow"),
+    "back-off": ("b", "dim"),
     "queued": ("q", "yellow"),
     "assigned": ("s", "blue"),
     "preparing": ("p", "magenta"),
@@ -26,11 +27,11 @@ LETTERS: Final = {
     "deploying": ("d", "blue"),
     "converging": ("c", "cyan"),
 }
-"""The letter of each state and its colour."""
+"""The letter of each state, and of the back-off within one, and its colour."""
 
 WORK: Final = frozenset({"executing", "deploying", "converging"})
 """States that are shown however short they were."""
-WAITING: Final = frozenset({"admitted", "waiting_for_policy", "queued"})
+WAITING: Final = frozenset({"admitted", "waiting_for_policy", "back-off", "queued"})
 SHARE_SHOWN: Final = 0.02
 """A state on the critical path is shown when it is at least so much of the run."""
 _NONE: Final = -1
@@ -57,6 +58,16 @@ class Line:
         self.style = ""
         self.critical_us = 0
         self.critical: set[str] = set()
+
+    def rest(self, phase: Mapping[str, Any]) -> None:
+        """A phase of the last stay; a back-off is drawn apart from the queueing that follows it."""
+        if phase.get("phase") != "back-off" or not self.stays:
+            return
+        state, entered, left = self.stays.pop()
+        rested = min(left, entered + int(phase.get("duration_us") or 0))
+        self.stays += [("back-off", entered, rested), (state, rested, left)]
+        if state in self.critical:
+            self.critical.add("back-off")
 
     @property
     def took_us(self) -> int:
@@ -108,10 +119,11 @@ def lines_of(found: Mapping[str, Any]) -> list[Line]:
     retried: set[str] = set()
     now: dict[str, int] = {}
     for one in found.get("handoffs") or ():
-        if one.get("phase"):
-            continue
         job, attempt = str(one.get("job")), max(1, int(one.get("attempt") or 0))
         line = lines.setdefault((job, attempt), Line(clean(job)))
+        if one.get("phase"):
+            line.rest(one)
+            continue
         if job not in now:
             now[job] = max(0, round(((parse_time(one.get("entered")) or began) - began) * 1e6))
         if attempt > 1:
@@ -287,7 +299,7 @@ def _parts(found: Mapping[str, Any]) -> list[tuple[int, str, str]]:
     """Milliseconds, state and words of each part. They are counted between whole milliseconds since the admission, so
     that what is shown adds up as well."""
     phases = _phases(found)
-    retried = {one.get("job") for one in found.get("attempts") or () if int(one.get("attempt") or 0) > 1}
+    retried = {one.get("job") for one in found.get("handoffs") or () if int(one.get("attempt") or 0) > 1}
     parts, passed = [], 0
     for part in found.get("path") or ():
         until = passed + int(part.get("duration_us") or 0)
@@ -296,21 +308,22 @@ def _parts(found: Mapping[str, Any]) -> list[tuple[int, str, str]]:
         name = clean(job) + (f" #{attempt}" if attempt and job in retried else "")
         words = f"{name} {clean(state).replace('_', ' ')}".strip()
         if state in LETTERS and state not in WAITING:
-            words += f" on {holder}" + phases.get((job, attempt), "") * (state == "preparing")
+            words += f" on {holder}"
         elif state not in LETTERS:
             words += f" by the {holder}"
+        words += phases.get((job, attempt, state), "")
         parts.append((until // 1000 - passed // 1000, state, words))
         passed = until
     return parts
 
 
-def _phases(found: Mapping[str, Any]) -> dict[tuple[str, int], str]:
-    """What took long in each preparation, in words."""
-    told: dict[tuple[str, int], list[str]] = {}
+def _phases(found: Mapping[str, Any]) -> dict[tuple[str, int, str], str]:
+    """What took long within each state, in words."""
+    told: dict[tuple[str, int, str], list[str]] = {}
     for one in found.get("handoffs") or ():
         ms = float(one.get("duration_ms") or 0)
         if one.get("phase") and ms >= PHASE_MS_LEAST and one.get("critical_us"):
-            key = (str(one.get("job")), int(one.get("attempt") or 0))
+            key = (str(one.get("job")), int(one.get("attempt") or 0), str(one.get("state")))
             told.setdefault(key, []).append(f"{clean(one['phase'])} {exact(round(ms))}")
     return {key: f" ({', '.join(words[:3])})" for key, words in told.items()}
 

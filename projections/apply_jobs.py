@@ -78,7 +78,9 @@ def job_queued(bench: Workbench, run: OpenRun, job: OpenJob, envelope: Envelope)
     row = job.row
     if envelope.attempt != row.attempt + 1 or row.held or QUEUED not in AFTER[row.state]:
         return
-    row.fact, row.reason, row.start_after = 0, event.reason, event.start_after
+    row.fact, row.reason = 0, event.reason
+    row.start_after = event.start_after
+    row.rest_us = max(0, event.start_after - envelope.at) if event.start_after else 0
     row.runner = row.started = row.exit_code = row.failure = row.output = None
     row.queued = bench.now
     bench.move(run, row, QUEUED, because=envelope.because)

@@ -59,7 +59,7 @@ create table jobs (
     state text not null, status text not null, outcome text, attempt integer not null, runner text,
     fact integer not null, held integer not null,
     entered integer not null, seq_entered integer not null, holder text not null, cause text not null,
-    start_after integer not null,
+    start_after integer not null, rest_us integer not null,
     queued integer, started integer, completed integer,
     exit_code integer, reason text not null, failure text, output text,
     cancelled_by text, cancel_reason text,
@@ -137,5 +137,5 @@ create index runs_by_end_of_run on runs (seq_completed, seq);
 create index jobs_by_status on jobs (status, seq);
 create index jobs_by_seq on jobs (seq);
 create index jobs_by_name on jobs (job, seq);
-create index timeline_of_run on timeline (run);
+create index timeline_of_job on timeline (run, job);
 """

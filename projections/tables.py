@@ -73,7 +73,8 @@ class JobRow(Row, gc=False):
     """A job. `runner` holds it, or held it last, as `held` says; `fact` is the highest number its attempt has used.
 
     `status` is what it is while nothing is paused. The present state was `entered` with the event `seq_entered`, which
-    came of the event `cause` (see `short_id`); `holder` is who can end it.
+    came of the event `cause` (see `short_id`); `holder` is who can end it. The attempt backs off until `start_after`,
+    by the coordinator's clock, which is `rest_us` after it was queued.
     """
 
     table = "jobs"
@@ -104,6 +105,7 @@ class JobRow(Row, gc=False):
     holder: str
     cause: str
     start_after: int = 0
+    rest_us: int = 0
     queued: int | None = None
     started: int | None = None
     completed: int | None = None

@@ -21,22 +21,23 @@ from headway.projections.queries import fleet_paused, position
 from headway.projections.readings import run_record
 from headway.projections.records import Record, RunRecord
 from headway.projections.tables import RunRow, columns_of, long_id
-from headway.projections.workbench import COMPLETED
+from headway.projections.workbench import BACK_OFF, COMPLETED, QUEUED
 
 _RUN: Final = f"select {columns_of(RunRow)} from runs where run = ?"
 _LEFT: Final = (
     'select job, attempt, state, phase, seq, entered, seq_left, "left", holder, cause, next'
-    " from timeline where run = ? order by id"
+    " from timeline where run = ? order by job, id"
 )
 _JOBS: Final = (
-    "select job, depends_on, state, attempt, seq_entered, entered, holder, cause from jobs where run = ? order by seq"
+    "select job, depends_on, state, attempt, seq_entered, entered, holder, cause, rest_us"
+    " from jobs where run = ? order by seq"
 )
 _ATTEMPTS: Final = "select job, attempt, runner, state, outcome from attempts where run = ?"
 _names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class HandoffRecord(Record, frozen=True, kw_only=True, gc=False):
-    """A stay of a job in a state, or with a `phase` a part of its preparation. `left` is None while it lasts.
+    """A stay of a job in a state, or with a `phase` a part of one. `left` is None while it lasts.
 
     `seq` and `seq_left` are the events with which it was entered and left, `cause` is the id of the one that led to
     it. `next` is the state that followed, or the job's outcome; "" for none yet. `critical_us` is how much of it is on
@@ -145,7 +146,7 @@ class _Draft:
 
     def add_open(self, rows: Iterable[Sequence[Any]], *, now_us: int) -> None:
         """The states that jobs are in, as rows of `_JOBS`."""
-        for job, _, state, attempt, seq, entered, holder, cause in rows:
+        for job, _, state, attempt, seq, entered, holder, cause, rest_us in rows:
             if state == COMPLETED:
                 continue
             age = max(0, now_us - entered)
@@ -166,7 +167,20 @@ class _Draft:
                 next="",
             )
             self.handoffs[job].append(one)
+            if state == QUEUED and rest_us:
+                self.handoffs[job].append(self._rest(one, entered, rest_us, age))
             self.courses[job].stays.append(Stay(attempt, state, seq, entered, None, None, holder))
+
+    def _rest(self, queued: HandoffRecord, entered: int, rest_us: int, age: int) -> HandoffRecord:
+        """The rest that an attempt in line has had, or has yet."""
+        rested = min(rest_us, age)
+        return msgspec.structs.replace(
+            queued,
+            phase=BACK_OFF,
+            left=self._time(entered + rest_us) if age >= rest_us else None,
+            duration_ms=rested / 1000,
+            duration_us=rested,
+        )
 
     def mark(self, path: list[Part]) -> None:
         """Say of each handoff how much of it is on the path; the phases of a stay are there when the stay is."""

@@ -34,6 +34,8 @@ AFTER: Final = {before.value: frozenset(state.value for state in after) for befo
 HOLDING: Final = frozenset(state.value for state in ON_A_RUNNER)
 COMPLETED: Final = State.COMPLETED.value
 QUEUED: Final = State.QUEUED.value
+BACK_OFF: Final = "back-off"
+"""The phase of being queued in which an attempt rests after the one that failed."""
 LOST: Final = "lost"
 """How the state of an attempt ends that has no outcome."""
 _HOLDER: Final = {state.value: holder for state, holder in HOLDER.items()}
@@ -145,17 +147,20 @@ class Workbench:
         if job.row.state == COMPLETED:
             self._done[(job.row.run, job.row.job)] = None
 
-    def spent(self, run: OpenRun, job: JobRow, phase: str, *, entered: int, left: int) -> None:
+    def spent(self, run: OpenRun, job: JobRow, phase: str, *, entered: int, left: int, following: str = "") -> None:
         """A phase of the state that the job is in, and is about to leave."""
         self.timeline.append(
             TimelineRow(
                 *(run.row.seq, job.job, job.attempt, job.state, phase),
                 *(job.seq_entered, entered, self.seq, left),
-                *(job.holder, job.cause, "", job.runs_on),
+                *(job.holder, job.cause, following, job.runs_on),
             )
         )
 
     def _leave(self, run: OpenRun, job: JobRow, after: str) -> None:
+        if job.state == QUEUED and job.rest_us:
+            left = min(job.entered + job.rest_us, self.now)
+            self.spent(run, job, BACK_OFF, entered=job.entered, left=left, following=after)
         self.timeline.append(
             TimelineRow(
                 *(run.row.seq, job.job, job.attempt, job.state, ""),

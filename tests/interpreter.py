@@ -67,6 +67,7 @@ class Job:
         self.known |= {"reason": ""}
         self.held = False
         self.fact = 0
+        self.rest_us = 0
         self.attempts: dict[int, Answer] = {}
         self.steps: dict[tuple[int, int], Answer] = {}
         self.left: list[Answer] = []
@@ -158,6 +159,9 @@ class Interpreter:
         """The job leaves its state now, and is in the next."""
         known = job.known
         was = {name: known[name] for name in ("attempt", "state", "entered", "holder", "cause")}
+        if known["state"] == "queued" and job.rest_us:
+            rested = {"phase": "back-off", "left": min(known["entered"] + job.rest_us, self.now)}
+            job.left.append({**was, **rested, "next": outcome or state})
         job.left.append({**was, "phase": "", "left": self.now, "next": outcome or state})
         known |= {"state": state, "entered": self.now, "seq_entered": self.seq, "cause": event.get("because", "")}
         known |= {"holder": WAITS_FOR.get(state, known["runner"])}
@@ -179,6 +183,7 @@ class Interpreter:
         job.known |= dict.fromkeys(("runner", "started", "exit_code", "failure", "output"))
         job.known |= {"attempt": event["attempt"], "queued": self.now, "reason": said.get("reason", "ready")}
         job.known["start_after"] = said.get("start_after") or None
+        job.rest_us = max(0, said["start_after"] - event["at"]) if said.get("start_after") else 0
         job.fact = 0
 
     def _job_assigned(self, run: Run, job: Job, event: Answer, said: Answer) -> None:

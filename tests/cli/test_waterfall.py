@@ -79,8 +79,8 @@ def test_a_cell_has_the_letter_of_the_state_that_filled_it() -> None:
 
 
 def test_every_state_has_a_letter_of_its_own() -> None:
-    """All states that a job can be in, and no letter twice."""
-    assert set(LETTERS) == {state.value for state in State} - {"completed"}
+    """All states that a job can be in, the back-off within one, and no letter twice."""
+    assert set(LETTERS) == {state.value for state in State} - {"completed"} | {"back-off"}
     assert len({letter for letter, _ in LETTERS.values()}) == len(LETTERS)
 
 
@@ -129,6 +129,17 @@ def test_attempts_have_lines_of_their_own() -> None:
         (["it", "#3"], "executing"),
     ]
     assert [line.split()[-2] for line in lines] == ["0.3s", "0.3s", "0.4s"]
+
+
+def test_a_back_off_is_drawn_apart_from_the_line_for_a_slot() -> None:
+    """The rest after a failed attempt is time that no slot would have shortened; the list says how long it was."""
+    again = course("flaky", ("queued", 0), ("executing", 800), ("succeeded", 1000), critical=True, attempt=2)
+    rest = {**again[0], "phase": "back-off", "duration_us": 600_000, "duration_ms": 600.0}
+    queued = {"job": "flaky", "attempt": 2, "state": "queued", "holder": "queue", "duration_us": 800_000}
+    work = {"job": "flaky", "attempt": 2, "state": "executing", "holder": "local-1", "duration_us": 200_000}
+    found = record([again[0], rest, again[1]], path=[queued, work])
+    assert "bbbbbbbbbbbbbbbbbbqqqqqqxxxxxx" in "".join(drawn(found))
+    assert critical_list(found, paint=Paint(False))[1] == "    0.800s   80 %  q flaky #2 queued (back-off 0.600s)"
 
 
 def test_of_many_jobs_those_on_the_path_and_the_longest_are_shown() -> None:
