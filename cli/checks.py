@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
 
 from headway.cli.plane import Plane
 from headway.cli.room import look, more_room
@@ -10,6 +12,8 @@ from headway.core.durability import describe
 from headway.core.errors import HeadwayError
 from headway.core.log import Unknown
 from headway.projections import clocks
+
+SETTLE_SECONDS: Final = 3.0
 
 
 def check(name: str, level: str, words: str, *, next: str = "") -> dict[str, Any]:
@@ -19,6 +23,7 @@ def check(name: str, level: str, words: str, *, next: str = "") -> dict[str, Any
 
 async def checks(plane: Plane) -> list[dict[str, Any]]:
     """Log, coordinator, tables, runner, clocks, disk, and what of durability is and is not vouched for."""
+    await _settled(plane)
     found = [_coordinator(plane), await _log(plane), await _tables(plane), _runner(plane), await _clocks(plane)]
     try:
         findings = await describe(server=plane.server, wire=plane.wire)
@@ -28,6 +33,13 @@ async def checks(plane: Plane) -> list[dict[str, Any]]:
         *found,
         *(check(f"durability: {one.what}", "ok" if one.vouched else "warning", one.words) for one in findings),
     ]
+
+
+async def _settled(plane: Plane) -> None:
+    """Let a service that has just been started get on its feet, so that its first seconds are no trouble."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_SECONDS if plane.office.alone else 0):
+            await plane.office.settled.wait()
 
 
 def _coordinator(plane: Plane) -> dict[str, Any]:

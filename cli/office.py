@@ -47,6 +47,8 @@ class Office:
         self.trouble = ""
         self.fatal: HeadwayError | None = None
         self.alone = False
+        self.settled = asyncio.Event()
+        """It is known whether this service coordinates, or why it cannot."""
         self._wire = wire
         self._log = log
         self._blobs = blobs
@@ -92,15 +94,18 @@ class Office:
                 except HeadwayError as error:
                     self.fatal = error  # a log that this version cannot read: no waiting mends that
                     self.trouble = error.message
+                    self.settled.set()
                     await lost
                 except (Unknown, Full) as error:
                     self.trouble = str(error)
+                    self.settled.set()
                     await asyncio.sleep(OPEN_PAUSE_SECONDS)
                     if not self.alone:
                         return  # another service may be able to
             if not lost.done():
                 self.trouble = ""
                 self.coordinator = coordinator
+                self.settled.set()
                 subscriptions.append(await self._wire.serve("headway.ask.runner.*", self._runner_asks))
                 subscriptions.append(await self._wire.serve("headway.ask.user.*", self._user_asks))
                 await lost

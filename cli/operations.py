@@ -27,8 +27,10 @@ from headway.cli.submission import admit, described, submission_of
 from headway.cli.text import count
 from headway.cli.view import run_of, show_now
 from headway.core import asks
-from headway.core.errors import HeadwayError, TimedOutError, UnavailableError, UsageError
+from headway.core.errors import HeadwayError, RefusedError, TimedOutError, UnavailableError, UsageError
 from headway.core.log import Unknown
+from headway.core.states import Outcome
+from headway.projections import queries
 
 LAST_RUNS: Final = 10
 JOBS_MOST: Final = 1000
@@ -168,8 +170,16 @@ class Operations:
     # What is wanted
 
     async def op_cancel(self, request: Request) -> Answers:
-        """Cancel a run, or one job of it."""
+        """Cancel a run, or one job of it. What was cancelled already stays so, and `over` says that."""
         run, job, reason = await self._run(request), request.text("job"), request.text("reason")
+        async with self.view.present() as db:
+            ended = await queries.ended(db, run, job)
+        if ended is not None:
+            if ended.outcome != Outcome.CANCELLED:
+                what = f"job {job} of run {run}" if job else f"run {run}"
+                raise RefusedError(f"{what} is already over", next="start a new run with 'headway run'")
+            yield {"seq": ended.seq, "run": run, "over": ended.outcome}
+            return
         ask: asks.UserAsk = asks.CancelRun(run=run, reason=reason)
         if job:
             ask = asks.CancelJob(run=run, job=job, reason=reason)

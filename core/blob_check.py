@@ -28,7 +28,7 @@ from headway.core.plan import decode_plan
 PLAN: Final = "plan"
 CHECKPOINT: Final = "checkpoint"
 AGAIN: Final = "it only saves time: the coordinator reads more of the log without it, and makes another one"
-LOST: Final = "restore it from a backup, see 'headway restore --help', or check the disk"
+LOST: Final = "a backup has it: restore that into another home and copy the file from there; and check the disk"
 
 
 class Named(NamedTuple):

@@ -30,7 +30,7 @@ from headway.core.fleet import LEASE_SECONDS, RunnerState
 from headway.core.plan import Job
 from headway.core.resting import backoff_us
 from headway.core.run import JobState, Run, outcome_of
-from headway.core.states import Outcome
+from headway.core.states import WAS, Outcome
 from headway.core.world import Need, World
 
 COORDINATOR: Final = "coordinator"
@@ -170,7 +170,7 @@ def skip_jobs(world: World) -> list[Fact]:
         job = run.jobs[name]
         blocker = run.jobs[job.blocked_by]
         assert blocker.outcome is not None, "only a completed job blocks"
-        reason = f"{job.blocked_by} {_WAS[blocker.outcome]}"
+        reason = f"{job.blocked_by} {WAS[blocker.outcome]}"
         facts.append(_about(run, name, _end(job, Outcome.SKIPPED, reason=reason), because=blocker.cause))
     return facts
 
@@ -242,13 +242,6 @@ def _about(run: Run, name: str, event: AnyEvent, *, attempt: int | None = None, 
 def _end(job: JobState, outcome: Outcome, *, reason: str, failure: Failure | None = None) -> JobCompleted:
     return JobCompleted(outcome=outcome, fact=job.fact, reason=reason, failure=failure)
 
-
-_WAS: Final[dict[Outcome, str]] = {
-    Outcome.SUCCEEDED: "succeeded",
-    Outcome.FAILED: "failed",
-    Outcome.CANCELLED: "was cancelled",
-    Outcome.SKIPPED: "was skipped",
-}
 
 RULES: Final[tuple[Callable[[World], list[Fact]], ...]] = (
     admit_jobs,

@@ -105,6 +105,15 @@ STATUS_AT_END: Final[dict[Outcome, Status]] = {
 }
 
 
+WAS: Final[dict[Outcome, str]] = {
+    Outcome.SUCCEEDED: "succeeded",
+    Outcome.FAILED: "failed",
+    Outcome.CANCELLED: "was cancelled",
+    Outcome.SKIPPED: "was skipped",
+}
+"""An outcome as a sentence says it."""
+
+
 def allowed(before: State, after: State) -> bool:
     """Whether the table has this move."""
     return after in MOVES[before]

@@ -65,6 +65,13 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 1000
 
 
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a run or a job, and the event that says so."""
+
+    seq: int
+    outcome: str
+
+
 async def position(db: aiosqlite.Connection) -> int:
     """The last event that is in the tables."""
     [(found,)] = await _rows(db, "select position from meta")
@@ -173,6 +180,15 @@ async def queue(db: aiosqlite.Connection) -> QueueRecord:
     [(queued, oldest)] = await _rows(db, f"select count(*), min(queued) {waits}")
     [(held,)] = await _rows(db, "select count(*) from jobs where status = 'running' and held = 1")
     return QueueRecord(queued=queued, on_a_runner=held, oldest_queued=moment(oldest))
+
+
+async def ended(db: aiosqlite.Connection, run: str, job: str = "") -> Ended | None:
+    """How a run ended, or a job of it; None while it has not, or when there is no such thing."""
+    sql = "select seq_completed, outcome from runs where run = ? and ? = '' and outcome is not null"
+    if job:
+        sql = "select seq_entered, outcome from jobs where run = ? and job = ? and outcome is not null"
+    found = await _rows(db, sql, run, job)
+    return Ended(seq=found[0][0], outcome=found[0][1]) if found else None
 
 
 async def unfinished(db: aiosqlite.Connection) -> int:

@@ -31,5 +31,6 @@ def main(args: argparse.Namespace) -> int:
         render.data(found)
     else:
         what = f"job {clean(args.job)} of run" if args.job else "run"
-        render.out(f"{what} {clean(found.get('run') or args.run)} is being cancelled")
+        how = "was cancelled already" if found.get("over") else "is being cancelled"
+        render.out(f"{what} {clean(found.get('run') or args.run)} {how}")
     return 0

@@ -64,8 +64,9 @@ def _log(log: Mapping[str, Any], found: Mapping[str, Any], paint: Paint) -> str:
     """Where its end is, whose server keeps it, how full it is, and what is wrong with it."""
     parts = [f"at {found['as_of']}"] if found.get("as_of") is not None else []
     parts += [f"server {log['server']}"] if log.get("server") else []
-    parts += [str(log[name]) for name in ("words", "trouble") if log.get(name)]
     level = "error" if log.get("trouble") else str(log.get("level"))
+    parts += ["almost full"] * (level == "warning" or (level == "error" and not log.get("trouble")))
+    parts += [str(log[name]) for name in ("words", "trouble") if log.get(name)]
     return paint(LEVEL_STYLE.get(level, ""), clean(", ".join(parts)))
 
 

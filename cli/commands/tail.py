@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEQ",
         type=_position,
         dest="start",
-        help="begin at this sequence, or at 'start' (default: with RUN its start, else now)",
+        help="begin at this sequence, or at 'start' (default: with RUN or --at the start, else now)",
     )
     parser.add_argument("--type", metavar="T", default="", help="only events of this type, such as job.completed")
     parser.add_argument("--no-follow", action="store_true", help="end with what there is now")
@@ -56,7 +56,7 @@ def _position(text: str) -> int | str:
 
 
 def _events(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    start = args.start if args.start is not None else ("start" if args.run else "now")
+    start = args.start if args.start is not None else ("start" if args.run or args.at is not None else "now")
     follow = not args.no_follow and args.at is None
     request: dict[str, Any] = {"cwd": cwd(), "from": start, "follow": follow, **at_of(args)}
     if args.run:

@@ -220,9 +220,11 @@ def test_what_is_over_cannot_be_ended(product: Product) -> None:
     """A rule says no: exit code 3."""
     product.ok("run", "--project", "over")
     run = product.json("runs", "--project", "over")["runs"][0]["run"]
-    words = f"error: run {run} is already over; start a new one with 'headway run'\n"
-    assert product.fails(3, "cancel", run) == words
-    assert product.fails(3, "pause", run) == words
+    assert product.fails(3, "pause", run) == f"error: run {run} is already over; start a new one with 'headway run'\n"
+    words = "is already over; start a new run with 'headway run'\n"
+    assert product.fails(3, "cancel", run) == f"error: run {run} {words}"
+    job = product.json("show", run)["jobs"][0]["job"]
+    assert product.fails(3, "cancel", run, job) == f"error: job {job} of run {run} {words}"
 
 
 def test_a_run_that_is_not_there_or_is_two_is_not_found(product: Product) -> None:

@@ -254,3 +254,22 @@ def test_the_configuration_tells_where_values_come_from(product: Product) -> Non
     assert found["labels"] == (["a", "b"], "file")
     assert found["idle_exit_seconds"] == (300, "default")
     assert product.ok("config", "check") == f"{product.home / 'config.yml'} is right\n"
+
+
+def test_what_was_cancelled_is_not_cancelled_again(product: Product) -> None:
+    """A second `cancel` changes nothing, and says so."""
+    product.write("name: never\njobs:\n  build: {runs_on: [nobody], steps: [echo hello]}\n")
+    run = product.submit()
+    assert product.ok("cancel", run) == f"run {run} is being cancelled\n"
+    assert product.run("wait", run).returncode == 6
+    assert product.ok("cancel", run) == f"run {run} was cancelled already\n"
+    assert product.ok("cancel", run, "build") == f"job build of run {run} was cancelled already\n"
+
+
+def test_a_doctor_who_starts_the_service_finds_it_well(product: Product) -> None:
+    """Its first moments are no trouble: the coordinator is waited for."""
+    product.write(ONE)
+    product.ok("run")
+    product.ok("down")
+    [found] = [one for one in product.json("doctor")["checks"] if one["name"] == "coordinator"]
+    assert found["words"] == "this service coordinates"
