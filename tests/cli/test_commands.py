@@ -289,7 +289,7 @@ def test_status_is_one_screen(headway: Headway, service: FakeService) -> None:
         ({"level": "ok"}, "server embedded, so full"),
         ({"level": "warning"}, "\x1b[33mserver embedded, almost full, so full\x1b[0m"),
         ({"level": "error"}, "\x1b[31mserver embedded, almost full, so full\x1b[0m"),
-        ({"level": "ok", "trouble": "the disk is full"}, "\x1b[31mserver embedded, almost full, so full, the disk is full\x1b[0m"),
+        ({"level": "ok", "trouble": "the disk is full"}, "\x1b[31mserver embedded, so full, the disk is full\x1b[0m"),
     ],
 )
 def test_status_paints_a_log_that_fills_up(
