@@ -25,7 +25,6 @@ from bench.table import Row
 from headway.cli.control import Request
 from headway.cli.questions import QUESTIONS
 from headway.core.blobs import Blobs
-from headway.core.clock import Clock, ManualClock
 from headway.projections import samples
 from headway.projections.rebuild import rebuild
 from headway.projections.store import Store
@@ -72,7 +71,8 @@ class TablesView:
     """Tables that nobody writes to, as questions see those of a running service."""
 
     def __init__(self, store: Store, now_us: int) -> None:
-        self.clock: Clock = ManualClock(wall_us=now_us)
+        self.past_seats = asyncio.Semaphore(1)
+        self._now_us = now_us
         self.path = store.path
         self.blobs = Blobs(store.path.parent / "blobs")
         self.log = None
@@ -87,6 +87,10 @@ class TablesView:
     async def caught_up(self, *, seconds: float = 0.0) -> bool:
         """Nothing is written."""
         return True
+
+    def now_us(self) -> int:
+        """When the month is over."""
+        return self._now_us
 
     def live(self) -> None:
         """No service is running."""

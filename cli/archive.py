@@ -1,10 +1,10 @@
 """The file of a backup: a tar that any tar can list, written and read by hand, for it is not to be believed.
 
     manifest.json                       first: the format, the version that wrote it, and when
+    runners/<name>/...                  which incarnations there may be, and what they had still to report
     streams/HEADWAY.snapshot            the log, as the server gave it
     streams/HEADWAY_OUTPUT.snapshot     what jobs printed lately, as the server gave it
     streams.json                        their settings, and what they held
-    runners/<name>/...                  which incarnations there may be, and what they had still to report
     config.yml                          if there is one
     blobs/identity, blobs/sha256/...    everything that events name by digest
     checksums.json                      last: size and sha256 of every other member

@@ -1,8 +1,9 @@
 """Making a backup while the service runs: everything that cannot be made again, in one file.
 
-What makes it one moment is the order. The log comes first, and is what it was when its snapshot began. What runners had
-still to report, and then the blobs, come after it: a blob is there before anything names it and is never removed, so
-all that this log names is in the file. A little more may be, which does no harm.
+What makes it one moment is the order. What runners have still to report comes first, then the log, which is what it was
+when its snapshot began: a fact that is answered in between leaves the runner's folder, but is on the log by then; one
+that is in both is told twice and heard once. The blobs come last: a blob is there before anything names it and is never
+removed, so all that this log names is in the file. A little more may be, which does no harm.
 
 The file gets its name when it is whole and on the disk. Until then it is `FILE.partial-...`, and goes when this fails.
 """
@@ -203,12 +204,14 @@ async def _fill(plane: Plane, draft: Draft, thread: OneThread, request: Request)
     created = rfc3339(plane.clock.wall_us())
     manifest = Manifest(format=FORMAT, headway_version=__version__, created=created)
     await thread.do(lambda: draft.archive.add(MANIFEST, msgspec.json.encode(manifest)))
+    reports = await thread.do(lambda: _runner_files(plane.home))
+    await _copy(reports, "", draft, thread, request)
     streams = {stream: await _take(plane, stream, draft, thread, request) for stream in STREAMS}
     as_of = streams[STREAM].state.last_seq
     held = msgspec.json.encode(Held(as_of=as_of, streams=streams))
     await thread.do(lambda: draft.archive.add(HELD, held))
     folder = plane.blobs.folder
-    found = await thread.do(lambda: [*_configuration(plane.home), *_runner_files(plane.home), *_identity(folder)])
+    found = await thread.do(lambda: [*_configuration(plane.home), *_identity(folder)])
     await _copy(found, "", draft, thread, request)
     blobs = await thread.do(lambda: _blob_files(folder))
     await _copy(blobs, "blobs", draft, thread, request)

@@ -16,6 +16,8 @@ from headway.core.errors import RefusedError, UnavailableError, UsageError
 
 STATE: Final = ("nats", "blobs", "runners", "projections")
 UNFINISHED: Final = ".restoring-"
+ALL_BUT: Final = "all-but"
+"""In the folder of a restore: everything is in its place but the part that this names, if that is still beside it."""
 
 
 @contextlib.contextmanager
@@ -72,9 +74,23 @@ def _refuse_state(home: Path) -> None:
     if not found:
         return
     words = f"there is state already: {found[0]}"
-    if home / "nats" not in found and any(home.glob(f"{UNFINISHED}*")):
+    next_step = "set HEADWAY_HOME to a new folder, or move the old one away"
+    left = list(home.glob(f"{UNFINISHED}*"))
+    if any(_is_whole(one) for one in left):
+        words = f"{home} is restored already: the restore was cut off when everything was in its place"
+        next_step = f"use it as it is; for another restore, {next_step}"
+    elif left and home / "nats" not in found:
         words = f"a restore was cut off when it was almost done, and left {found[0]}"
-    raise RefusedError(words, next="set HEADWAY_HOME to a new folder, or move the old one away")
+    raise RefusedError(words, next=next_step)
+
+
+def _is_whole(left: Path) -> bool:
+    """Whether the restore whose folder this is got as far as it had to."""
+    try:
+        last = (left / ALL_BUT).read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return bool(last) and not os.path.lexists(left / last)
 
 
 def holds_something(path: Path) -> bool:

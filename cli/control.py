@@ -23,6 +23,13 @@ import msgspec
 from headway.core.errors import BrokenError, HeadwayError, UnavailableError, UsageError
 
 REQUEST_BYTES_MAX: Final = 32 * 1024 * 1024
+NUMBER_MAX: Final = 1 << 53
+SECONDS_MAX: Final = 100 * 366 * 86_400
+LARGE_BYTES: Final = 256 * 1024
+LARGE_AT_ONCE: Final = 8
+"""How many large answers are on their way at the same time: who reads slowly must not fill the memory."""
+LARGE_SECONDS: Final = 60.0
+"""How long a client has to take a large answer."""
 
 logger = logging.getLogger("headway.control")
 
@@ -50,12 +57,27 @@ class Request(msgspec.Struct, kw_only=True):
         return value
 
     def number(self, name: str, default: float = 0) -> float:
-        """A number. Raises UsageError when it is anything else."""
+        """A number that people could mean. Raises UsageError when it is anything else."""
         value = self.arguments.get(name)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UsageError(f"{name} must be a number", next="see the command's --help")
+        # A comparison is false for NaN, and is made with a whole number of any length.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -NUMBER_MAX < value < NUMBER_MAX:
+            raise UsageError(f"{name} must be a number of a usual size", next="see the command's --help")
+        return value
+
+    def count(self, name: str, default: int) -> int:
+        """How many of something are wanted, at least one. Raises UsageError."""
+        value = self.number(name, default)
+        if value != int(value) or value < 1:
+            raise UsageError(f"{name} must be a whole number from 1", next="see the command's --help")
+        return int(value)
+
+    def seconds(self, name: str, default: float = 0) -> float:
+        """A length of time within a hundred years. Raises UsageError."""
+        value = self.number(name, default)
+        if not 0 <= value <= SECONDS_MAX:
+            raise UsageError(f"{name} must be from 0 to {SECONDS_MAX // 86_400} days", next="see the command's --help")
         return value
 
     def flag(self, name: str) -> bool:
@@ -72,6 +94,7 @@ class Control:
         self._operations = operations
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._closing = False
         self.last_word: HeadwayError = UnavailableError(
             "the service was stopped", next="unfinished runs go on when it is started again"
@@ -150,7 +173,7 @@ class Control:
             request = self._request(line, writer)
             async with contextlib.aclosing(self._operations[request.op](request)) as answers:
                 async for data in answers:
-                    await _write(writer, {"data": data})
+                    await self._write_data(writer, data)
             await _write(writer, {"end": True})
         except asyncio.CancelledError:
             if self._closing and not writer.is_closing():
@@ -166,10 +189,25 @@ class Control:
             bug = BrokenError("the service failed on this request", next="its log has the details; please report it")
             await _write(writer, {"error": bug.record()})
 
+    async def _write_data(self, writer: asyncio.StreamWriter, data: dict[str, Any]) -> None:
+        body = _encode({"data": data}) + b"\n"
+        if len(body) < LARGE_BYTES:
+            writer.write(body)
+            await writer.drain()
+            return
+        async with self._large:
+            writer.write(body)
+            try:
+                async with asyncio.timeout(LARGE_SECONDS):
+                    await writer.drain()
+            except TimeoutError:
+                writer.transport.abort()
+                raise ConnectionResetError("the client took nothing for a long time") from None
+
     def _request(self, line: bytes, writer: asyncio.StreamWriter) -> Request:
         try:
             arguments = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             raise UsageError("the request is not a JSON object on one line", next="use the headway command") from None
         op = arguments.pop("op", None)
         if not isinstance(op, str) or op not in self._operations:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +24,14 @@ from headway.cli.questions import QUESTIONS
 from headway.cli.text import ago, clean
 from headway.core import config as configs
 from headway.core.blobs import Blobs
-from headway.core.clock import Clock, SystemClock, rfc3339
+from headway.core.clock import SystemClock, rfc3339
 from headway.core.config import Config
 from headway.core.errors import HeadwayError, UnavailableError
 from headway.core.log import Log, Unknown
+from headway.projections.place import explained
+from headway.projections.reader import Connection, open_reader
 from headway.projections.records import Live
 from headway.projections.schema import SCHEMA_VERSION
-from headway.projections.store import Connection, explained, open_reader
 from headway.runners.source import project_name
 
 END_FILE: Final = "end.json"
@@ -61,7 +62,7 @@ class FileView:
     """The tables that a service has left."""
 
     def __init__(self, home: Path, config: Config) -> None:
-        self.clock: Clock = SystemClock()
+        self.past_seats = asyncio.Semaphore(1)
         self.blobs = Blobs(Path(config.blobs))
         self.path = home / "projections" / "headway.db"
         self.log: Log | None = None
@@ -73,12 +74,7 @@ class FileView:
         connection = await open_reader(self.path)
         try:
             await connection.execute_fetchall("begin")
-            [(version,)] = await connection.execute_fetchall("select schema_version from meta")
-            if version != SCHEMA_VERSION:
-                raise UnavailableError(
-                    f"{self.path} was written by another version of Headway",
-                    next="start the service, which folds the log again: 'headway up'",
-                )
+            await self._check(connection)
             yield connection
         except sqlite3.Error as error:
             raise explained(error, self.path) from error
@@ -88,6 +84,22 @@ class FileView:
     async def caught_up(self, *, seconds: float) -> bool:
         """There is nothing to wait for."""
         return True
+
+    def now_us(self) -> int:
+        """This machine's clock."""
+        return SystemClock().wall_us()
+
+    async def _check(self, connection: Connection) -> None:
+        """Whether these are the tables that this version reads. Raises UnavailableError."""
+        try:
+            found = [tuple(row) for row in await connection.execute_fetchall("select schema_version from meta")]
+        except sqlite3.OperationalError as error:
+            if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_ERROR:
+                raise
+            found = []  # there is no such table
+        if found != [(SCHEMA_VERSION,)]:
+            what = "was written by another version of Headway" if found else "does not hold the tables"
+            raise UnavailableError(f"{self.path} {what}", next="'headway up' makes them again from the log")
 
     def live(self) -> Live | None:
         """Nobody is there."""
@@ -131,14 +143,15 @@ def leave_end(folder: Path, seq: int) -> None:
 
 def forget_end(folder: Path) -> None:
     """A service is there again."""
-    (folder / END_FILE).unlink(missing_ok=True)
+    with suppress(OSError):  # what cannot be removed is no word of a service, and is not read as one
+        (folder / END_FILE).unlink(missing_ok=True)
 
 
 def end_left(folder: Path) -> int:
     """The last event of the log, as the service left word of it; -1 when it did not."""
     try:
         found = json.loads((folder / END_FILE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return -1
     seq = found.get("seq") if isinstance(found, dict) else None
     return seq if isinstance(seq, int) else -1

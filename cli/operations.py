@@ -31,9 +31,8 @@ from headway.core.errors import HeadwayError, RefusedError, TimedOutError, Unava
 from headway.core.log import Unknown
 from headway.core.states import Outcome
 from headway.projections import queries
+from headway.projections.scratch import WAITING, busy
 
-LAST_RUNS: Final = 10
-JOBS_MOST: Final = 1000
 RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -163,6 +162,8 @@ class Operations:
         """Make the tables of the log again."""
         plane, say = self._plane, Throttle(request.progress)
         began = plane.clock.monotonic()
+        if busy(plane.store.path):
+            request.progress(WAITING)
         await plane.follower.rebuild(lambda position, until: say(f"{position} of {count(until, 'event')}"))
         await plane.caught_up()
         yield {"events": plane.follower.position, "seconds": round(plane.clock.monotonic() - began, 3)}

@@ -63,9 +63,10 @@ class Shown:
     def take(self, key: Key, chunks: Iterable[bytes], skew_ms: int | None = None) -> Iterator[dict[str, Any]]:
         """The answers for what is new and wanted; bytes that are no record are passed over.
 
-        Output has the time of its runner's clock, which was ahead of the log's by `skew_ms`.
+        Output has the time of its runner's clock, which was ahead of the log's by `skew_ms` at least; one below zero
+        may only say that its facts came late.
         """
-        until_us = self._until_us + (skew_ms or 0) * 1000 if self._until_us else 0
+        until_us = self._until_us + max(0, skew_ms or 0) * 1000 if self._until_us else 0
         for chunk in chunks:
             for raw in chunk.splitlines():
                 try:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from headway.cli.claiming import UNFINISHED
+from headway.cli.claiming import ALL_BUT, UNFINISHED
 
 CLEAR_TRIES: Final = 40
 CLEAR_PAUSE_SECONDS: Final = 0.05
@@ -44,12 +44,14 @@ class Place:
 
     def settle(self, parts: list[tuple[str, Path]]) -> None:
         """Each of these parts to its place, in this order; if one fails, `clear` takes back the others."""
-        for name, target in parts:
-            source = self.folder / name
-            if os.path.lexists(source):
-                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._move(source, target)
-                self._moved.append((source, target))
+        found = [(self.folder / name, target) for name, target in parts if os.path.lexists(self.folder / name)]
+        for at, (source, target) in enumerate(found, 1):
+            if at == len(found):
+                with contextlib.suppress(OSError):  # a full disk: then a later restore knows less of this one
+                    (self.folder / ALL_BUT).write_text(source.name)
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._move(source, target)
+            self._moved.append((source, target))
         for parent in {target.parent for _, target in parts}:
             _sync_one(parent)
         self._moved.clear()  # from here on it stays
@@ -71,6 +73,9 @@ class Place:
 
     def clear(self) -> None:
         """Take back what was moved in vain, and remove the folder."""
+        if self._moved:
+            with contextlib.suppress(OSError):
+                (self.folder / ALL_BUT).unlink()
         for source, target in reversed(self._moved):
             with contextlib.suppress(OSError):
                 shutil.move(target, source)

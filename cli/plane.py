@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,7 @@ from headway.cli.office import Office
 from headway.core.blobs import Blobs
 from headway.core.clock import Clock
 from headway.core.config import Config
+from headway.core.envelope import Recorded
 from headway.core.errors import RefusedError, UnavailableError
 from headway.core.fleet import LEASE_SECONDS
 from headway.core.jetstream import JetStreamLog
@@ -23,6 +25,9 @@ from headway.core.wire import Wire
 from headway.projections.follower import Follower
 from headway.projections.records import Live
 from headway.projections.store import Store
+
+CLOCKS_APART_US: Final = 1_000_000
+"""Less than this may be the way from the log to here."""
 
 
 class Stop:
@@ -76,6 +81,7 @@ class Plane(msgspec.Struct, kw_only=True):
     started: str
     floor: int = 0
     """The end of the log when the service started: tables behind it tell of a past."""
+    log_ahead_us: int = 0
 
     async def caught_up(self, seq: int = 0) -> None:
         """Wait until the tables have everything written here and before, to read one's own writes."""
@@ -92,6 +98,16 @@ class Plane(msgspec.Struct, kw_only=True):
         if disk is None or not (disk.stuck or disk.full):
             return ""
         return "the disk is full: nothing is stored until there is room" if disk.stuck else "the disk is almost full"
+
+    def heard(self, news: list[Recorded]) -> None:
+        """Events came that were written while this service is up: the log's clock is near theirs."""
+        if news[-1].seq > self.floor:
+            self.log_ahead_us = news[-1].logged - self.clock.wall_us()
+
+    def now_us(self) -> int:
+        """The time by the log's clock. Where that is this machine's, or near it, it is this machine's."""
+        ahead_us = self.log_ahead_us if abs(self.log_ahead_us) > CLOCKS_APART_US else 0
+        return self.clock.wall_us() + ahead_us
 
     def live(self) -> Live:
         """What is known here and is not on the log."""

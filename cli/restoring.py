@@ -45,7 +45,7 @@ from headway.core.errors import RefusedError, UnavailableError
 from headway.core.log import Unknown
 from headway.core.server import Server, Settings, outside_endpoint
 from headway.core.server_config import ROOM_FLOOR_BYTES, free_bytes
-from headway.core.streams import NOT_FOUND, OUTPUT_STREAM, STREAM, StreamRefused, api, stream_info
+from headway.core.streams import NOT_FOUND, OUTPUT_STREAM, STREAM, StreamRefused, StreamState, api, stream_info
 from headway.core.wire import Wire
 
 LIMITS: Final = {
@@ -209,12 +209,8 @@ class Restoring:
         self._say(f"restoring the {words}: {size(reader.members[name].bytes)}")
         async with contextlib.aclosing(self._chunks(reader, name)) as chunks:
             found = (await snapshots.put_back(wire, kept.config, kept.state, chunks)).state
-        wanted = kept.state
-        if (found.messages, found.first_seq, found.last_seq) != (wanted.messages, wanted.first_seq, wanted.last_seq):
-            raise reader.refused(
-                f"the {words} came out with {found.messages} entries up to {found.last_seq},"
-                f" not with {wanted.messages} up to {wanted.last_seq}"
-            )
+        if _held(found) != _held(kept.state):
+            raise reader.refused(f"the {words} came out with {_range(found)}, not with {_range(kept.state)}")
 
     async def _chunks(self, reader: ArchiveReader, name: str) -> AsyncGenerator[bytes, None]:
         steps = reader.again(name)
@@ -242,6 +238,16 @@ class Restoring:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(moving)
         await moving  # takes but a moment, and half of it would be neither: who interrupts now comes too late
+
+
+def _held(state: StreamState) -> tuple[int, int, int]:
+    """What must come out as it was. Of a stream that holds nothing, servers do not agree on where it would begin."""
+    return state.messages, state.first_seq if state.messages else 0, state.last_seq
+
+
+def _range(state: StreamState) -> str:
+    between = f"from {state.first_seq} to {state.last_seq}" if state.messages else f"up to {state.last_seq}"
+    return f"{state.messages} entries {between}"
 
 
 def _limited(kept: Kept, most_bytes: int) -> Kept:

@@ -21,7 +21,7 @@ from headway.core.config import Config, config_path
 from headway.core.errors import HeadwayError, RefusedError
 from headway.core.log import Unknown
 from headway.core.plan import Job, decode_job, decode_plan
-from headway.core.room import JOB_BYTES, Promise, Room, days_left, judge, promise_of
+from headway.core.room import Promise, Room, days_left, judge, promise_of, unknown_job_bytes
 from headway.core.run import Run
 from headway.core.world import World
 from headway.projections import growth, queries
@@ -88,6 +88,7 @@ class Doorkeeper:
         self._plane = plane
         self._promises: dict[str, Promise] = {}
         self._entering: dict[str, int] = {}
+        self._at_the_door = asyncio.Lock()
 
     @asynccontextmanager
     async def room_for(self, run: str, jobs: Iterable[Job], parameters: Mapping[str, str]) -> AsyncIterator[None]:
@@ -95,20 +96,29 @@ class Doorkeeper:
 
         A run that is known already enters again: who asks twice gets the answer of the first time.
         """
-        promise = promise_of(jobs, parameters)
-        refusal = await self._refusal(promise)
-        if refusal is not None and not await self._is_known(run):
-            raise refusal
-        self._entering[run] = promise.bytes
-        self._promises[run] = promise
+        promise = promise_of(jobs, parameters, attempt_losses_max=self._plane.config.attempt_losses_max)
+        silent = await self._is_log_silent()  # asked before the door: who waits for that need not wait in line
+        async with self._at_the_door:  # one at a time: who comes next finds the room of the one before taken
+            refusal = None if silent else await self._refusal(run, promise)
+            if refusal is not None and not await self._is_known(run):
+                raise refusal
+            self._entering[run] = promise.bytes
+            self._promises[run] = promise
         try:
             yield
         finally:
             self._entering.pop(run, None)
 
+    async def _is_log_silent(self) -> bool:
+        try:
+            await self._plane.log.room()
+        except Unknown:
+            return True  # the coordinator waits for the log, or says that it is away
+        return False
+
     async def _is_known(self, run: str) -> bool:
         world = self._world()
-        if world is not None and (run in world.runs or run in world.finished):
+        if run in self._entering or (world is not None and (run in world.runs or run in world.finished)):
             return True
         try:
             async with self._plane.store.reading() as db:
@@ -117,13 +127,14 @@ class Doorkeeper:
             return False
         return True
 
-    async def _refusal(self, promise: Promise) -> RefusedError | None:
+    async def _refusal(self, run: str, promise: Promise) -> RefusedError | None:
         plane = self._plane
+        unfinished = await self._unfinished()
+        unfinished += sum(one for other, one in self._entering.items() if other != run)
         try:
-            room = await plane.log.room()
+            room = await plane.log.room()  # last: what is written meanwhile counts twice rather than not at all
         except Unknown:
-            return None  # the coordinator waits for the log, or says that it is away
-        unfinished = await self._unfinished() + sum(self._entering.values())
+            return None
         verdict = judge(room, unfinished_bytes=unfinished, new_bytes=promise.bytes)
         if verdict == "fits":
             return None
@@ -169,6 +180,7 @@ def _unfinished(run: Run) -> Unfinished:
         parameters=run.parameters,
         jobs=run.job_count,
         open_jobs=run.job_count - len(run.jobs) + run.open_jobs,
+        attempt_losses_max=run.attempt_losses_max,
     )
 
 
@@ -186,5 +198,6 @@ def _promise_again(run: Unfinished, blobs: Blobs) -> Promise:
     try:
         plan = decode_plan(blobs.get(run.plan_digest))
     except UNREADABLE:
-        return Promise(bytes=(run.jobs + 1) * JOB_BYTES, job_bytes=JOB_BYTES)
-    return promise_of(plan.jobs, run.parameters, whole=whole)
+        job_bytes = unknown_job_bytes(run.attempt_losses_max)
+        return Promise(bytes=(run.jobs + 1) * job_bytes, job_bytes=job_bytes)
+    return promise_of(plan.jobs, run.parameters, attempt_losses_max=run.attempt_losses_max, whole=whole)

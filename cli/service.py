@@ -128,6 +128,7 @@ async def _watch(plane: Plane, control: Control, *, detached: bool) -> None:
     keeper = OutputKeeper(plane.office, plane.outputs, plane.blobs)
     plane.office.on_lost = keeper
     plane.office.alone = plane.server is not None and plane.server.owned
+    plane.follower.listen(plane.heard)
     plane.follower.listen(plane.office.departed)
     plane.follower.listen(plane.runner.heard)
     parts = [
@@ -214,8 +215,8 @@ async def _plane(home: Path, config: Config, stop: Stop) -> AsyncIterator[Plane]
         log = JetStreamLog(wire)
         await _insist(lambda: _prepare(log, server, config), patience_seconds)
         store = await Store.open(home / "projections" / "headway.db")
-        forget_end(store.path.parent)
         stack.push_async_callback(store.close)
+        forget_end(store.path.parent)
         clock = SystemClock()
         identity = Identity(
             coordinator=f"{platform.node() or 'host'}-{clock.new_id()[-8:]}",

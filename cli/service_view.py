@@ -10,16 +10,18 @@ from pathlib import Path
 from headway.cli.plane import Plane
 from headway.core.errors import UnavailableError
 from headway.core.log import Log
+from headway.projections.reader import Connection
 from headway.projections.records import Live
-from headway.projections.store import Connection
 from headway.runners.source import project_name
+
+PAST_AT_ONCE = 2
 
 
 class ServiceView:
     """What is here; a question sees everything that was written before it was asked."""
 
     def __init__(self, plane: Plane) -> None:
-        self.clock = plane.clock
+        self.past_seats = asyncio.Semaphore(PAST_AT_ONCE)
         self.blobs = plane.blobs
         self.path = plane.store.path
         self.log: Log | None = plane.log
@@ -43,6 +45,10 @@ class ServiceView:
         except (TimeoutError, UnavailableError):
             return False
         return True
+
+    def now_us(self) -> int:
+        """This machine's clock, corrected where the log's is known to be another."""
+        return self._plane.now_us()
 
     def live(self) -> Live | None:
         """How coordinator, log and runners are."""

@@ -61,7 +61,7 @@ class Line:
 
     def rest(self, phase: Mapping[str, Any]) -> None:
         """A phase of the last stay; a back-off is drawn apart from the queueing that follows it."""
-        if phase.get("phase") != "back-off" or not self.stays:
+        if phase.get("phase") != "back-off" or phase.get("state") != "queued" or not self.stays:
             return
         state, entered, left = self.stays.pop()
         rested = min(left, entered + int(phase.get("duration_us") or 0))

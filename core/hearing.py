@@ -74,7 +74,7 @@ def hear(world: World, ask: AnyAsk, *, actor: str, plan: Plan | None = None) -> 
 
 
 def _storable(ask: AnyAsk) -> bool:
-    """Whether its numbers fit into tables and times: 64 bits, and the year 9999."""
+    """Whether it fits into tables and times: numbers of 64 bits, the year 9999, phases that have names."""
     if isinstance(ask, asks.RegisterRunner):
         return 0 <= ask.pid < NUMBER_MAX
     if isinstance(ask, asks.AdmitRun):
@@ -88,7 +88,9 @@ def _storable(ask: AnyAsk) -> bool:
 
 def _fits(what: asks.RunnerFact) -> bool:
     if isinstance(what, JobExecuting):
-        return all(0 <= one.duration_ms < NUMBER_MAX and 0 <= one.bytes < NUMBER_MAX for one in what.prepared)
+        return all(
+            one.what and 0 <= one.duration_ms < NUMBER_MAX and 0 <= one.bytes < NUMBER_MAX for one in what.prepared
+        )
     numbers = [getattr(what, name, 0) or 0 for name in ("fact", "exit_code", "step", "tried", "duration_ms")]
     output = what.output if isinstance(what, AttemptFinished) else None
     return all(-NUMBER_MAX < one < NUMBER_MAX for one in numbers) and _counts(output)

@@ -4,8 +4,10 @@ The log has a limit that people know, `log_max_bytes`, and above it a reserve. N
 below its limit and all that was admitted could still be written below limit and reserve together. So a run that was
 admitted can end, also on a log that has passed its limit meanwhile: new runs are refused last, finishing runs never.
 
-What a run may write is estimated from its plan, generously: every retry is counted and one lost attempt a job, with
-the definition and the parameters in each. Measured, a job of one step writes nine events of 650 bytes.
+What a run may write is estimated from its plan, generously: every retry is counted, and every attempt that may be lost
+before the job fails of it, with the definition and the parameters in each. Measured, a job of one step writes nine
+events of 650 bytes. Not counted are losses beyond LOSSES_MAX, and attempts that runners gave back when they were
+stopped, of which there is no end.
 """
 
 from __future__ import annotations
@@ -32,10 +34,12 @@ EVENT_BYTES: Final = 1024
 RUN_EVENTS: Final = 8
 JOB_EVENTS: Final = 4
 ATTEMPT_EVENTS: Final = 8
-LOSSES: Final = 1
+
+LOSSES_MAX: Final = 9
+"""So many lost attempts a job are counted at most: a generous `attempt_losses_max` must not refuse everybody."""
 
 JOB_BYTES: Final = 32 * 1024
-"""What a job may write whose plan is not known here."""
+"""What a job may write whose plan is not known here, when one attempt is lost."""
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,20 +101,36 @@ def days_left(room: Room, *, events: int, span_us: int) -> float | None:
     return max(0, room.bytes_max - room.bytes) / bytes_a_day if bytes_a_day > 0 else None
 
 
+def losses_of(attempt_losses_max: int) -> int:
+    """How many lost attempts of a job are counted: one less than it fails of, at least one, at most LOSSES_MAX."""
+    return min(max(1, attempt_losses_max - 1), LOSSES_MAX)
+
+
+def unknown_job_bytes(attempt_losses_max: int) -> int:
+    """What a job may write of which only its number is known."""
+    return JOB_BYTES * (1 + losses_of(attempt_losses_max)) // 2
+
+
 def promise_of(
-    jobs: Iterable[Job], parameters: Mapping[str, str], *, whole: Callable[[Job], Job | None] = lambda job: job
+    jobs: Iterable[Job],
+    parameters: Mapping[str, str],
+    *,
+    attempt_losses_max: int,
+    whole: Callable[[Job], Job | None] = lambda job: job,
 ) -> Promise:
     """What a run of these jobs may write. `whole` gives the definition of a job that has it elsewhere, or None."""
     given = sum(
         len(msgspec.json.encode(name)) + len(msgspec.json.encode(value)) + 2 for name, value in parameters.items()
     )
-    each = [JOB_BYTES + given if (job := whole(one)) is None else _job_bytes(job, given) for one in jobs]
+    losses = losses_of(attempt_losses_max)
+    unknown = unknown_job_bytes(attempt_losses_max) + (1 + losses) * given
+    each = [unknown if (job := whole(one)) is None else _job_bytes(job, given, losses) for one in jobs]
     return Promise(bytes=RUN_EVENTS * EVENT_BYTES + given + sum(each), job_bytes=max(each, default=0))
 
 
-def _job_bytes(job: Job, given: int) -> int:
+def _job_bytes(job: Job, given: int, losses: int) -> int:
     event = EVENT_BYTES + len(job.name)
     tried = sum(1 + step.retry_count for step in job.steps)
     attempt = (ATTEMPT_EVENTS + 2 * tried) * event + min(len(encode_job(job)), DEFINITION_BYTES_MAX) + given
     graph = sum(len(name) + 3 for name in (*job.depends_on, *job.runs_on))
-    return JOB_EVENTS * event + graph + (1 + job.retry_count + LOSSES) * attempt
+    return JOB_EVENTS * event + graph + (1 + job.retry_count + losses) * attempt

@@ -270,6 +270,8 @@ def _keep_phases(bench: Workbench, run: OpenRun, row: JobRow, event: JobExecutin
         return
     entered = row.entered
     for phase in event.prepared:
+        if not phase.what:
+            continue  # without a name it would pass for the state itself
         left = min(entered + max(0, phase.duration_ms) * 1000, bench.now)
         bench.spent(run, row, phase.what, entered=entered, left=left)
         entered = left

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import aiosqlite
 import msgspec
 
-DAY_US: Final = 24 * 3_600_000_000
-UNFINISHED: Final = "status in ('pending', 'running', 'paused')"
+from headway.core.envelope import decode
+from headway.core.errors import UnavailableError
+from headway.core.events import RunAdmitted
+from headway.core.room import DAY_US
+from headway.projections.queries import UNFINISHED
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,7 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, str]
     jobs: int
     open_jobs: int
+    attempt_losses_max: int
 
 
 _decode_parameters = msgspec.json.Decoder(dict[str, str]).decode
@@ -55,9 +57,25 @@ async def of_last_day(db: aiosqlite.Connection) -> Growth:
 
 async def unfinished(db: aiosqlite.Connection) -> list[Unfinished]:
     """The runs that are not over."""
-    columns = "run, plan_digest, parameters, jobs, jobs - (success + failed + cancelled + skipped)"
-    found = await db.execute_fetchall(f"select {columns} from runs where {UNFINISHED}")
+    columns = "runs.run, plan_digest, parameters, jobs, jobs - (success + failed + cancelled + skipped), body"
+    sql = f"select {columns} from runs join events on events.seq = runs.seq where {UNFINISHED}"
     return [
-        Unfinished(run=run, plan_digest=digest, parameters=_decode_parameters(given), jobs=jobs, open_jobs=left)
-        for run, digest, given, jobs, left in found
+        Unfinished(
+            run=run,
+            plan_digest=digest,
+            parameters=_decode_parameters(given),
+            jobs=jobs,
+            open_jobs=left,
+            attempt_losses_max=_attempt_losses_max(body),
+        )
+        for run, digest, given, jobs, left, body in await db.execute_fetchall(sql)
     ]
+
+
+def _attempt_losses_max(body: bytes) -> int:
+    """What a run was admitted with, from that event; no column has it."""
+    try:
+        event = decode(body).data
+    except (UnavailableError, msgspec.MsgspecError):  # the tables took it, but it need not stay as it was
+        return 0
+    return event.attempt_losses_max if isinstance(event, RunAdmitted) else 0

@@ -20,9 +20,10 @@ import aiosqlite
 from headway.core.envelope import Recorded, decode
 from headway.core.errors import NotFoundError, UsageError
 from headway.projections.apply import Fold
+from headway.projections.place import explained
+from headway.projections.reader import open_reader
 from headway.projections.readings import attempt_record, job_record, paused_record, run_record, step_record
 from headway.projections.records import ShowRecord
-from headway.projections.store import explained, open_reader
 from headway.projections.tables import (
     AttemptRow,
     Changes,

@@ -234,10 +234,10 @@ async def resolve(db: aiosqlite.Connection, name: str) -> str:
     return str(found[0][0])
 
 
-async def latest(db: aiosqlite.Connection, project: str, actor: str = "") -> str | None:
-    """The last run of a project, of those that `actor` submitted when one is given."""
-    sql = "select run from runs where project = ? and (? = '' or actor = ?) order by seq desc limit 1"
-    found = await _rows(db, sql, project, actor, actor)
+async def latest(db: aiosqlite.Connection, project: str, actor: str = "", *, until: int = 0) -> str | None:
+    """The last run of a project, of those that `actor` submitted when one is given; `until` ends with that event."""
+    sql = "select run from runs where project = ? and (? = '' or actor = ?) and seq <= ? order by seq desc limit 1"
+    found = await _rows(db, sql, project, actor, actor, until or _LAST)
     return str(found[0][0]) if found else None
 
 

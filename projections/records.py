@@ -101,7 +101,7 @@ class JobRecord(Record, frozen=True, kw_only=True):
 class AttemptRecord(Record, frozen=True, kw_only=True):
     """An attempt. `state` ends as completed, with an outcome, or as lost, without one.
 
-    `skew_ms` is how far its runner's clock was ahead of the log's.
+    `skew_ms` is how far its runner's clock was ahead of the log's at least: its facts may have come late.
     """
 
     run: str

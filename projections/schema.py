@@ -1,16 +1,18 @@
 """The tables as SQL.
 
-Tables are disposable: the log is the truth. There are no migrations; whoever changes `TABLES` raises `SCHEMA_VERSION`,
-and the store drops what it finds and folds the log again.
+Tables are disposable: the log is the truth. There are no migrations: a store whose version is another one is dropped
+and the log folded again. The version follows from this text, and from `FOLD`, which is raised by whoever changes what
+the rows say.
 
 Times are microseconds since 1970 UTC by the log's clock. Lists and structures are JSON text.
 """
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
-SCHEMA_VERSION: Final = 2
+FOLD: Final = 1
 
 TABLES: Final = """
 create table meta (
@@ -139,3 +141,5 @@ create index jobs_by_seq on jobs (seq);
 create index jobs_by_name on jobs (job, seq);
 create index timeline_of_job on timeline (run, job);
 """
+
+SCHEMA_VERSION: Final = zlib.crc32(f"{FOLD}{TABLES}{INDEXES}".encode())

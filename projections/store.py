@@ -1,6 +1,6 @@
 """The file that the tables live in: opening it, writing a batch, reading it, setting it aside, swapping it.
 
-The only place that opens SQLite, and always through aiosqlite. A whole batch costs one trip to aiosqlite's thread: the
+Always through aiosqlite, here and in `reader`. A whole batch costs one trip to aiosqlite's thread: the
 writer is a connection whose `commit` first writes what is staged. Around each SQL statement that thread gives the
 interpreter's lock away, and a busy event loop gives it back only for moments too short for another thread to wake up
 in: a single insert was measured to take seconds. So the loop rests while the thread writes, a little each turn.
@@ -15,11 +15,23 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import quote
 
 import aiosqlite
 
-from headway.core.errors import BrokenError, HeadwayError, UnavailableError
+from headway.projections.place import (
+    DamagedError,
+    StoreError,
+    aside,
+    check_place,
+    explained,
+    keep_private,
+    remove,
+    remove_beside,
+    set_aside,
+    sync,
+    unusable,
+)
+from headway.projections.reader import open_reader
 from headway.projections.schema import INDEXES, SCHEMA_VERSION, TABLES
 from headway.projections.tables import (
     ORDER,
@@ -29,9 +41,6 @@ from headway.projections.tables import (
 )
 from headway.projections.writer import Staging, writer_of
 
-Connection = aiosqlite.Connection
-"""What questions are asked over."""
-
 READERS_MAX: Final = 4
 REST_SECONDS_MAX: Final = 0.005
 """How long the event loop rests for a batch: plenty for a usual one."""
@@ -40,29 +49,6 @@ REST_SECONDS_AGAIN: Final = 0.0002
 
 _PRAGMAS: Final = "pragma journal_mode = wal; pragma synchronous = normal; pragma journal_size_limit = 67108864;"
 _PRAGMAS_SCRATCH: Final = "pragma journal_mode = off; pragma synchronous = off; pragma locking_mode = exclusive;"
-_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-class StoreError(UnavailableError):
-    """The file cannot be used now; nothing was written."""
-
-
-class DamagedError(StoreError):
-    """The file is no database, or no longer one."""
-
-
-def explained(error: sqlite3.Error, path: Path) -> HeadwayError:
-    """What SQLite says, as an error that says what to do."""
-    if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)):
-        return BrokenError(f"{path} refused a row or a question: {error}", next="report this")
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _DAMAGE:
-        return DamagedError(f"{path} is damaged: {error}", next="it is rebuilt from the log at the next start")
-    if code == sqlite3.SQLITE_FULL:
-        return StoreError(f"no space is left for {path}", next="free some space on its disk")
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return _unusable(path, str(error))
-    return StoreError(f"{path} cannot be used: {error}", next="look at its disk, and for another process that holds it")
 
 
 class Store:
@@ -95,9 +81,17 @@ class Store:
     @classmethod
     async def open_scratch(cls, path: Path) -> Self:
         """A new file to be filled quickly and then finished; it survives nothing until `finish`."""
-        _remove(path)
         store = cls(path, scratch=True)
-        await store._open()
+        try:
+            remove(path)
+            await store._open()
+        except BaseException as error:
+            await store._close_all()
+            with suppress(OSError):  # nobody owns it yet
+                remove(path)
+            if isinstance(error, OSError):
+                raise unusable(path, (error.strerror or str(error)).lower()) from error
+            raise
         return store
 
     async def write(self, changes: Changes) -> None:
@@ -156,16 +150,16 @@ class Store:
         """Set the file aside and begin an empty one. Whoever reads waits meanwhile."""
         async with self._alone():
             await self._close_all()
-            _set_aside(self.path)
+            set_aside(self.path)
             await self._open()
-        self.note = f"{reason}; the old file is kept as {_aside(self.path).name}"
+        self.note = f"{reason}; the old file is kept as {aside(self.path).name}"
 
     async def replace_with(self, path: Path) -> None:
         """Put a finished file in this one's place. Whoever reads waits meanwhile."""
         async with self._alone():
             await self._close_all()
             try:
-                _remove_beside(self.path)
+                remove_beside(self.path)
                 os.replace(path, self.path)
             finally:
                 await self._open()
@@ -180,11 +174,14 @@ class Store:
             raise explained(error, self.path) from error
         finally:
             await self.close()
-        await asyncio.to_thread(_sync, self.path)
+        try:
+            await asyncio.to_thread(sync, self.path)
+        except OSError as error:
+            raise unusable(self.path, (error.strerror or str(error)).lower()) from error
 
     def remove(self) -> None:
         """Delete the file of a closed store, if it is still there."""
-        _remove(self.path)
+        remove(self.path)
 
     async def close(self) -> None:
         """Close every connection; waits for those who read."""
@@ -206,7 +203,7 @@ class Store:
 
     async def _open(self) -> None:
         self.damaged = False
-        _check_place(self.path, make=True)
+        check_place(self.path, make=True)
         try:
             unusable = await self._open_writer()
         except DamagedError as error:
@@ -214,13 +211,13 @@ class Store:
             unusable = str(error)
         if unusable:
             await self._close_all()
-            _set_aside(self.path)
-            self.note = f"{unusable}; the log is folded again, the old file is kept as {_aside(self.path).name}"
+            set_aside(self.path)
+            self.note = f"{unusable}; the log is folded again, the old file is kept as {aside(self.path).name}"
             await self._open_writer()
 
     async def _open_writer(self) -> str:
         """Open or make the tables. Says what is wrong with what is there, "" when nothing is."""
-        _keep_private(self.path)
+        keep_private(self.path)
         try:
             self._writer = await aiosqlite.connect(
                 self.path, factory=writer_of(self._staging), isolation_level=None, cached_statements=256
@@ -260,21 +257,6 @@ class Store:
                 await connection.close()
 
 
-async def open_reader(path: Path, *, only: bool = True) -> aiosqlite.Connection:
-    """A connection for questions, to a file that is there; unless `only`, it may have tables of its own meanwhile."""
-    _check_place(path, make=False)
-    try:
-        connection = await aiosqlite.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None)
-        try:
-            await connection.execute_fetchall(f"pragma query_only = {int(only)}")
-        except BaseException:
-            await connection.close()
-            raise
-    except sqlite3.Error as error:
-        raise explained(error, path) from error
-    return connection
-
-
 async def take_place(new: Path, path: Path) -> None:
     """Put a finished file in the place of one that nobody has open. Raises StoreError when somebody has."""
     if path.exists():
@@ -287,90 +269,6 @@ async def take_place(new: Path, path: Path) -> None:
                 raise StoreError(
                     f"{path} is in use: {error}", next="let the service do it, or stop it with 'headway down'"
                 ) from error
-            _set_aside(path)
-    _remove_beside(path)
+            set_aside(path)
+    remove_beside(path)
     os.replace(new, path)
-
-
-def _check_place(path: Path, *, make: bool) -> None:
-    """Whether a file can be opened there, before aiosqlite tries: its thread outlives a failed opening.
-
-    The file is not opened for this: closing it again would drop the locks that SQLite has on it.
-    """
-    why = ""
-    try:
-        if make:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.is_file():
-            why = "" if os.access(path, os.R_OK | os.W_OK) else "permission denied"
-        elif path.exists() or not make:
-            why = "not a file" if path.exists() else "no such file"
-        elif not os.access(path.parent, os.W_OK | os.X_OK):
-            why = "permission denied"
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-    if why:
-        raise _unusable(path, why)
-
-
-def _keep_private(path: Path) -> None:
-    """Make the file, if need be, and let only its user at it and its folder. SQLite's other files take its mode.
-
-    A file that is there is not opened, as above.
-    """
-    try:
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        for one, mode in ((path.parent, 0o700), *((file, 0o600) for file in (path, *_beside(path)))):
-            with suppress(FileNotFoundError, PermissionError):  # another's folder keeps the mode its owner gave it
-                if one.stat().st_mode & 0o077:
-                    one.chmod(mode)
-    except OSError as error:
-        raise _unusable(path, (error.strerror or str(error)).lower()) from error
-
-
-def _unusable(path: Path, why: str) -> StoreError:
-    return StoreError(
-        f"{path} cannot be opened for writing: {why}",
-        next="give yourself write permission to it and its folder, or set HEADWAY_HOME to another folder",
-    )
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(path.name + ".set-aside")
-
-
-def _beside(path: Path) -> list[Path]:
-    return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
-
-
-def _remove_beside(path: Path) -> None:
-    for one in _beside(path):
-        one.unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    _remove_beside(path)
-
-
-def _set_aside(path: Path) -> None:
-    """Rename a file out of the way; what SQLite keeps beside it would be played into its successor."""
-    try:
-        if path.exists():
-            os.replace(path, _aside(path))
-        _remove_beside(path)
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be set aside: {error.strerror}",
-            next="move it away yourself; the log has it all",
-        ) from error
-
-
-def _sync(path: Path) -> None:
-    for one in (path, path.parent):
-        descriptor = os.open(one, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -16,7 +16,7 @@ LAST_RUNS: Final = 10
 
 async def runs(view: View, request: Request) -> Answers:
     """Runs, the newest first."""
-    since = request.number("since")
+    since, limit = request.seconds("since"), request.count("limit", 20)
     async with look(view, request) as sight:
         asked = RunFilter(
             status=request.text("status"),
@@ -24,7 +24,7 @@ async def runs(view: View, request: Request) -> Answers:
             branch=request.text("branch"),
             project=request.text("project"),
             since=from_us(sight.now_us - int(since * 1_000_000)) if since else None,
-            limit=int(request.number("limit", 20)),
+            limit=limit,
         )
         found = await queries.runs(sight.db, asked)
     yield answer(found, sight)
@@ -32,7 +32,7 @@ async def runs(view: View, request: Request) -> Answers:
 
 async def jobs(view: View, request: Request) -> Answers:
     """Jobs in a state or of a status, by label."""
-    limit = int(request.number("limit", JOBS_MOST))
+    limit = request.count("limit", JOBS_MOST)
     asked = JobFilter(state=request.text("state"), label=request.text("label"), limit=limit)
     async with look(view, request) as sight:
         found = await queries.jobs(sight.db, asked)

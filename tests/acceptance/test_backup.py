@@ -110,10 +110,16 @@ def test_the_file_holds_what_is_needed_and_no_secrets(product: Product, tmp_path
     with tarfile.open(file) as tar:
         names = tar.getnames()
         everything = b"".join(found.read() for info in tar if (found := tar.extractfile(info)))
-    first = ["manifest.json", *(f"streams/{name}.snapshot" for name in ("HEADWAY", "HEADWAY_OUTPUT")), "streams.json"]
-    assert (names[:5], names[-1]) == ([*first, "config.yml"], "checksums.json")
-    rest = {name for name in names[5:-1] if not name.startswith("blobs/sha256/")}
-    assert rest <= {"runners/local/incarnations", "blobs/identity"} | {one for one in rest if "/spool/" in one}
+    reports = [name for name in names if name.startswith("runners/")]
+    assert "runners/local/incarnations" in reports
+    assert {name for name in reports if "/spool/" not in name} == {"runners/local/incarnations"}
+    assert names[: len(reports) + 1] == ["manifest.json", *reports], (
+        "what was still to be reported is older than the log"
+    )
+    streams = [*(f"streams/{name}.snapshot" for name in ("HEADWAY", "HEADWAY_OUTPUT")), "streams.json"]
+    rest = [name for name in names[len(reports) + 1 :] if not name.startswith("blobs/sha256/")]
+    assert rest == [*streams, "config.yml", "blobs/identity", "checksums.json"]
+    assert names[-1] == "checksums.json"
     blobs = {str(path.relative_to(product.home / "kept")) for path in product.home.glob("kept/blobs/sha256/*/*")}
     assert {name for name in names if name.startswith("blobs/sha256/")} == blobs != set()
     record = json.loads((product.home / "nats" / "endpoint.json").read_text())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.product import Product
+from tests.acceptance.small_disk import fill_disk, on_its_own_disk
 from tests.waiting import wait_until
 
 PIPELINE = """
@@ -139,16 +142,65 @@ def test_a_service_that_was_killed_left_no_word(product: Product) -> None:
     assert "the service did not stop in good order, the log may hold more: 'headway up' brings them in" in done.stderr
 
 
-def test_tables_of_another_version_are_not_read(product: Product) -> None:
-    """Without a service nobody can fold the log again, so it is said what to do."""
-    import sqlite3
-
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("update meta set schema_version = 1", "was written by another version of Headway"),
+        ("delete from meta", "does not hold the tables"),
+        ("drop table meta", "does not hold the tables"),
+    ],
+)
+def test_tables_that_cannot_be_read_are_named(product: Product, damage: str, said: str) -> None:
+    """Without a service nobody can fold the log again, so it is said who does."""
     finished(product)
     product.ok("down")
     with sqlite3.connect(product.home / "projections" / "headway.db") as tables:
-        tables.execute("update meta set schema_version = 1")
+        tables.execute(damage)
     tables.close()
-    said = product.fails(5, "runs")
-    assert said.endswith(
-        "was written by another version of Headway; start the service, which folds the log again: 'headway up'\n"
-    )
+    assert product.fails(5, "runs").endswith(f"{said}; 'headway up' makes them again from the log\n")
+    assert product.ok("run", "--detach")
+    assert len(product.json("runs")["runs"]) == 2
+
+
+@pytest.mark.parametrize("word", ["[" * 100_000, "", "{}", '{"seq": "x"}'], ids=["deep", "empty", "none", "text"])
+def test_a_word_of_the_end_that_is_none_is_not_believed(product: Product, word: str) -> None:
+    """Whatever lies there instead: the tables are shown, and that the log may hold more."""
+    run = finished(product)
+    product.ok("down")
+    (product.home / "projections" / "end.json").write_text(word)
+    done = product.run("show", run)
+    assert done.returncode == 0
+    assert "the log may hold more" in done.stderr
+
+
+def test_a_folder_in_the_place_of_the_word_stops_nobody(product: Product) -> None:
+    """A service starts, runs and ends all the same."""
+    finished(product)
+    product.ok("down")
+    (product.home / "projections" / "end.json").unlink()
+    (product.home / "projections" / "end.json").mkdir()
+    assert product.run("run").returncode == 1
+    product.ok("down")
+
+
+def asked_on_a_full_disk(disk: Path) -> None:
+    """A run, an end in good order, and then questions without room for a byte."""
+    product = Product(disk, home=disk / "home")
+    try:
+        run = finished(product)
+        last = product.json("runs")["as_of"]
+        product.ok("down")
+        filler = fill_disk(disk)
+        try:
+            assert product.json("show", run)["run"]["outcome"] == "failed"
+            assert product.json("runs")["as_of"] >= last
+            assert product.json("show", run, "--at", "9")["as_of"] == 9
+        finally:
+            filler.unlink()
+    finally:
+        product.close()
+
+
+def test_a_full_disk_can_be_asked(tmp_path: Path) -> None:
+    """Without a service and without room for a byte, now and in the past."""
+    on_its_own_disk(asked_on_a_full_disk, tmp_path / "disk")

@@ -10,8 +10,8 @@ import pytest
 
 from headway.cli.client import Connection, answers
 from headway.core.pipeline import compile_pipeline
-from headway.core.room import promise_of, reserve_of
-from tests.acceptance.product import Product
+from headway.core.room import Promise, promise_of, reserve_of
+from tests.acceptance.product import Product, command_of
 from tests.waiting import wait_until
 
 LIMIT = 16 << 20
@@ -55,7 +55,7 @@ def test_a_log_that_fills_up_warns_refuses_and_lets_runs_end(small: Product, tmp
     after = {f"j{at}": {"steps": [f"true # {WIDE}"], "depends_on": ["gate"]} for at in range(5)}
     small.write(json.dumps({"name": "gated", "jobs": {"gate": waits, **after}}))
     gated = small.submit(*PADDED)
-    wide(small, 30)
+    wide(small, 15)
     levels: dict[str, tuple[int, str]] = {}
     while True:
         done = small.run("run", *PADDED)
@@ -94,7 +94,7 @@ def test_runs_that_wait_have_their_room_kept(small: Product) -> None:
     asking = [small.start("run", "--detach", *PADDED) for _ in range(10)]
     answered = [(one, *one.communicate(timeout=60)) for one in asking]
     admitted = [out.strip() for one, out, _ in answered if one.returncode == 0]
-    promise = promise_of(compile_pipeline(path.read_bytes(), file="headway.yml")[0].jobs, {"pad": "y" * 20_000})
+    promise = promise_for(path)
     assert len(admitted) == (LIMIT + reserve_of(LIMIT) - log_of(small)["bytes"]) // promise.bytes
     for one, _, said in answered:
         if one.returncode != 0:
@@ -128,12 +128,44 @@ def test_a_run_writes_no_more_than_was_kept_for_it(small: Product) -> None:
     jobs = {f"{name}{at}": {"steps": [*[step] * 10, last], "retry_count": 2} for at in range(4)}
     jobs |= {f"{at}{name}": {"steps": ["true"], "depends_on": list(jobs)[:4]} for at in range(4)}
     path = small.write(json.dumps({"name": "long", "jobs": jobs}))
-    plan, _ = compile_pipeline(path.read_bytes(), file="headway.yml")
     small.ok("status")
     before = log_of(small)["bytes"]
     assert small.run("run", *PADDED).returncode == 1
-    wrote, kept = log_of(small)["bytes"] - before, promise_of(plan.jobs, {"pad": "y" * 20_000}).bytes
+    wrote, kept = log_of(small)["bytes"] - before, promise_for(path).bytes
+    assert kept / 6 < wrote < kept
+
+
+def test_a_run_whose_runners_die_writes_no_more_than_was_kept_for_it(small: Product, tmp_path: Path) -> None:
+    """As many attempts as may be lost are lost, each far into its work: the estimate has room for all of them."""
+    steps = [*["true"] * 8, f"echo $HEADWAY_ATTEMPT >> {tmp_path}/$HEADWAY_JOB; exec sleep 600"]
+    path = small.write(json.dumps({"name": "dies", "jobs": {f"j{at}": {"steps": steps} for at in range(4)}}))
+    small.ok("status")
+    before = log_of(small)["bytes"]
+    run = small.submit(*PADDED)
+    for lost in range(1, 4):
+        wait_until(
+            lambda lost=lost: all(begun(tmp_path / f"j{at}") == lost for at in range(4)),
+            what=f"attempt {lost} of each job executes",
+            timeout_seconds=30,
+        )
+        (pid,) = [pid for pid in small.runner_pids() if "--name local" in command_of(pid)]
+        assert small.kill(pid)
+    assert small.run("wait", run).returncode == 1
+    lost_events = [event for event in small.events(run) if event["type"] == "job.lost"]
+    assert len(lost_events) == 4 * 3
+    wrote, kept = log_of(small)["bytes"] - before, promise_for(path).bytes
     assert kept / 4 < wrote < kept
+
+
+def begun(path: Path) -> int:
+    """How many attempts of a job have come to its last step."""
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def promise_for(path: Path) -> Promise:
+    """What is kept for a run of this pipeline, padded, when as much may be lost as by default."""
+    plan, _ = compile_pipeline(path.read_bytes(), file="headway.yml")
+    return promise_of(plan.jobs, {"pad": "y" * 20_000}, attempt_losses_max=3)
 
 
 def refused_for_others(code: int, said: str, product: Product) -> None:

@@ -175,12 +175,13 @@ def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_member_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
-    """A size that the file does not have is not believed."""
+@pytest.mark.parametrize("size", [1 << 60, 1 << 20, -1, -512, -(1 << 60)])
+def test_a_size_that_cannot_be_is_refused(tmp_path: Path, size: int) -> None:
+    """More than the file has, or less than nothing: it is not believed, and nothing is read for it."""
     path = written(tmp_path / "b.tar")
     with tarfile.open(path) as tar:
         info = tar.getmember(BLOB)
-    info.size = 1 << 60
+    info.size = size
     body = bytearray(path.read_bytes())
     body[info.offset : info.offset + 512] = info.tobuf(tarfile.GNU_FORMAT)
     path.write_bytes(body)

@@ -1,14 +1,31 @@
-"""What is said of a log that fills up."""
+"""What is said of a log that fills up, and who is let in."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headway.cli.room import more_room, words
+from headway.cli.office import Office
+from headway.cli.plane import Plane
+from headway.cli.room import Doorkeeper, more_room, words
+from headway.core.blobs import Blobs
+from headway.core.clock import SystemClock
 from headway.core.config import load
-from headway.core.room import MIB, Room
+from headway.core.coordinator import Identity
+from headway.core.errors import RefusedError
+from headway.core.jetstream import JetStreamLog
+from headway.core.plan import Job, Step
+from headway.core.room import MIB, Room, promise_of, reserve_of
+from tests.core.nats_fixture import nats_server, wired
+from tests.projections.tables_fixture import following
+
+LIMIT = 16 * MIB
+JOBS = [Job(name=f"j{at}", steps=(Step(name="s", script="true"),), retry_count=9) for at in range(120)]
+"""More than half of what a log of this limit and its reserve can hold."""
 
 
 @pytest.mark.parametrize(
@@ -40,3 +57,59 @@ def test_what_to_do_names_what_sets_the_limit(tmp_path: Path) -> None:
     assert more_room(by_variable, 64 * MIB) == f"raise HEADWAY_LOG_MAX_BYTES {again}"
     allowed = f"free some space on the log's disk, which allows 20.0 MiB, {again}"
     assert more_room(by_file, 20 * MIB) == more_room(by_variable, 20 * MIB) == allowed
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
+    """What a service has that waits for another one to coordinate: a log of little room, and the tables of it."""
+    async with nats_server(tmp_path / "nats", sync='"2m"') as server, wired(server.endpoint) as wire:
+        log, clock, blobs = JetStreamLog(wire), SystemClock(), Blobs(tmp_path / "blobs")
+        await log.prepare(max_bytes=LIMIT, output_max_bytes=LIMIT)
+        office = Office(wire, log, blobs, clock, Identity(coordinator="c", host="h", pid=1, headway_version="1"))
+        async with following(log, tmp_path / "headway.db") as (follower, store):
+            unused: Any = None
+            yield Plane(
+                home=tmp_path,
+                config=load(tmp_path, {"HEADWAY_LOG_MAX_BYTES": "16MiB"}),
+                clock=clock,
+                blobs=blobs,
+                server=None,
+                supervising=None,
+                wire=wire,
+                log=log,
+                outputs=unused,
+                store=store,
+                follower=follower,
+                office=office,
+                runner=unused,
+                stop=unused,
+                started="",
+            )
+
+
+async def test_of_two_that_come_at_once_one_is_let_in_when_there_is_room_for_one(plane: Plane) -> None:
+    """The second finds the room of the first taken, though neither has written anything; then it is free again."""
+    promise = promise_of(JOBS, {}, attempt_losses_max=plane.config.attempt_losses_max)
+    whole = LIMIT + reserve_of(LIMIT)
+    assert whole / 2 < promise.bytes < whole
+    door = Doorkeeper(plane)
+    answers: dict[str, str] = {}
+    answered = asyncio.Event()
+
+    def answer(run: str, how: str) -> None:
+        answers[run] = how
+        if len(answers) == 2:
+            answered.set()
+
+    async def enter(run: str) -> None:
+        try:
+            async with door.room_for(run, JOBS, {}):
+                answer(run, "in")
+                await asyncio.wait_for(answered.wait(), 15)
+        except RefusedError:
+            answer(run, "refused")
+
+    await asyncio.gather(enter("one"), enter("two"))
+    assert sorted(answers.values()) == ["in", "refused"]
+    async with door.room_for("three", JOBS, {}), door.room_for("three", JOBS, {}):
+        pass  # the same once more: it has its room already

@@ -15,6 +15,7 @@ from headway.core.events import (
     JobLost,
     JobPreparing,
     JobUploading,
+    Prepared,
     StepStarted,
 )
 from headway.core.hearing import WORDS_MAX
@@ -236,6 +237,14 @@ def test_a_fact_that_would_not_fit_into_an_event_is_refused() -> None:
     steps = [StepStarted(fact=at, step=at, name="x" * 5_000, shell="sh") for at in range(1, 20)]
     assert len(story.hears(said(*steps))) == 19
     story.refuses(said(StepStarted(fact=20, step=20, name="x" * 40_000, shell="sh")), code="usage")
+
+
+def test_a_phase_without_a_name_is_refused() -> None:
+    """In the tables it would pass for the state that it is a part of."""
+    story = working()
+    story.hears(said(JobPreparing(fact=1)))
+    claims = (Prepared(what="source", duration_ms=1), Prepared(what="", duration_ms=1))
+    story.refuses(said(JobExecuting(fact=2, prepared=claims)), code="usage")
 
 
 @pytest.mark.parametrize("at", [10**30, 2**62, -(2**62)])

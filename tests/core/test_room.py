@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from headway.core.plan import DEFINITION_BYTES_MAX, Job, Step
@@ -10,12 +12,14 @@ from headway.core.room import (
     EVENT_BYTES,
     HOUR_US,
     JOB_BYTES,
+    LOSSES_MAX,
     MIB,
     Promise,
     Room,
     days_left,
     judge,
     limit_under,
+    losses_of,
     promise_of,
     reserve_of,
 )
@@ -100,25 +104,53 @@ def test_what_the_server_stops_at_counts_too() -> None:
     assert judge(room(0, hard=10 * MIB), unfinished_bytes=9 * MIB, new_bytes=2 * MIB) == "promised"
 
 
+def promised(*jobs: Job, losses_max: int = 2, parameters: Mapping[str, str] | None = None) -> int:
+    """The bytes kept for a run of these jobs."""
+    return promise_of(jobs, parameters or {}, attempt_losses_max=losses_max).bytes
+
+
 def test_every_retry_and_a_lost_attempt_are_counted() -> None:
     """Each attempt carries definition and parameters; steps that are tried again have events for each."""
     plain = Job(name="a", steps=(Step(name="s", script="true"),))
-    once = promise_of([plain], {}).bytes
-    retried = promise_of([Job(name="a", steps=plain.steps, retry_count=4)], {}).bytes
-    stepped = promise_of([Job(name="a", steps=(Step(name="s", script="true", retry_count=50),))], {}).bytes
+    once = promised(plain)
+    retried = promised(Job(name="a", steps=plain.steps, retry_count=4))
+    stepped = promised(Job(name="a", steps=(Step(name="s", script="true", retry_count=50),)))
     assert once > 9 * 650
     assert retried > 3 * (once - 13 * EVENT_BYTES)
     assert stepped > once + 100 * EVENT_BYTES
-    assert promise_of([plain], {"p": "x" * 10_000}).bytes > once + 3 * 10_000
+    assert promised(plain, parameters={"p": "x" * 10_000}) > once + 3 * 10_000
+
+
+@pytest.mark.parametrize(
+    ("losses_max", "losses"),
+    [(-1, 1), (0, 1), (1, 1), (2, 1), (3, 2), (10, 9), (11, LOSSES_MAX), (100, LOSSES_MAX), (1 << 60, LOSSES_MAX)],
+)
+def test_as_many_losses_are_counted_as_a_job_may_have(losses_max: int, losses: int) -> None:
+    """Each lost attempt costs as much as a retry; an absurd number of them is not believed."""
+    steps = (Step(name="s", script="true"),)
+    retried = promised(Job(name="a", steps=steps, retry_count=losses - 1))
+    assert promised(Job(name="a", steps=steps), losses_max=losses_max) == pytest.approx(retried, rel=0.01)
+    assert losses_of(losses_max) == losses
+
+
+def test_a_small_log_has_room_for_a_run_however_many_losses_are_allowed() -> None:
+    """A hundred jobs fit into the smallest log there can be, so its limit does not refuse everybody."""
+    jobs = [Job(name=f"j{at}", steps=(Step(name="s", script="true"),)) for at in range(100)]
+    new = promise_of(jobs, {}, attempt_losses_max=100).bytes
+    smallest = room(0, most=16 * MIB, hard=20 * MIB)
+    assert judge(smallest, unfinished_bytes=0, new_bytes=new) == "fits"
 
 
 def test_a_definition_counts_as_far_as_it_is_in_an_event() -> None:
     """A larger one is a blob; what is not known of it is replaced by a safe average."""
     large = Job(name="a", steps=(Step(name="s", script="x" * 500_000),))
     kept = Job(name="a", definition_digest="sha256:0")
-    assert DEFINITION_BYTES_MAX < promise_of([large], {}).job_bytes < 4 * DEFINITION_BYTES_MAX
-    assert promise_of([kept], {}, whole=lambda job: large) == promise_of([large], {})
-    assert promise_of([kept], {}, whole=lambda job: None).job_bytes == JOB_BYTES
+    assert DEFINITION_BYTES_MAX < promise_of([large], {}, attempt_losses_max=2).job_bytes < 4 * DEFINITION_BYTES_MAX
+    assert promise_of([kept], {}, attempt_losses_max=2, whole=lambda job: large) == promise_of(
+        [large], {}, attempt_losses_max=2
+    )
+    assert promise_of([kept], {}, attempt_losses_max=2, whole=lambda job: None).job_bytes == JOB_BYTES
+    assert promise_of([kept], {}, attempt_losses_max=10, whole=lambda job: None).job_bytes == 5 * JOB_BYTES
 
 
 def test_a_run_that_is_nearly_over_may_write_little_more() -> None:

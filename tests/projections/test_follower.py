@@ -16,8 +16,9 @@ from headway.core.errors import BrokenError, HeadwayError, UnavailableError
 from headway.core.log import Entry
 from headway.projections import queries
 from headway.projections.follower import Follower
+from headway.projections.reader import open_reader
 from headway.projections.rebuild import compare, rebuild
-from headway.projections.store import Store, open_reader
+from headway.projections.store import Store
 from tests.projections.folding_child import long_history, position_in
 from tests.projections.histories import History, eventful
 from tests.projections.odd_logs import OddLog

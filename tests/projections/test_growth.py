@@ -9,8 +9,9 @@ from pathlib import Path
 import aiosqlite
 import pytest
 
+from headway.core.room import DAY_US
 from headway.core.states import Outcome
-from headway.projections.growth import DAY_US, Growth, of_last_day, unfinished
+from headway.projections.growth import Growth, of_last_day, unfinished
 from tests.projections.histories import History
 from tests.projections.tables_fixture import following
 
@@ -82,6 +83,7 @@ async def test_jobs_that_are_not_over_are_counted(tmp_path: Path) -> None:
     async with tables(history, tmp_path) as db:
         [left] = await unfinished(db)
     assert (left.run, left.jobs, left.open_jobs, left.parameters) == (run, 3, 2, {"level": "3"})
+    assert left.attempt_losses_max == 3
     history.pass_job(run, "b")
     history.drop(run, "c", Outcome.SKIPPED)
     history.end(run, jobs=3)

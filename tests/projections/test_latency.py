@@ -29,9 +29,10 @@ from headway.projections.latency_records import LatencyFilter, LatencyRecord
 from headway.projections.past import past, time_at
 from headway.projections.percentiles import PERCENTS, Handoffs
 from headway.projections.pieces import Bounds, Piece
+from headway.projections.reader import open_reader
 from headway.projections.rebuild import compare, rebuild
 from headway.projections.samples import CHUNK_ROWS, NAMES, NUMBERS, pack, select
-from headway.projections.store import Store, open_reader
+from headway.projections.store import Store
 from tests.projections.busy import Busy
 from tests.projections.histories import eventful
 from tests.projections.tables_fixture import fold

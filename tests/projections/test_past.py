@@ -28,8 +28,10 @@ from headway.core.states import Outcome
 from headway.projections import queries
 from headway.projections.apply import Fold, fold_batch
 from headway.projections.past import past, replayed, seq_at, time_at
+from headway.projections.place import DamagedError, StoreError
 from headway.projections.queries import JobFilter, RunFilter
-from headway.projections.store import DamagedError, Store, StoreError, open_reader
+from headway.projections.reader import open_reader
+from headway.projections.store import Store
 from headway.projections.tables import ORDER
 from tests.projections.histories import RUNNER, History, eventful
 from tests.projections.tables_fixture import fold
