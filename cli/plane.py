@@ -30,6 +30,29 @@ CLOCKS_APART_US: Final = 1_000_000
 """Less than this may be the way from the log to here."""
 
 
+class LogClock:
+    """The log's clock as it can be known here: from the events that are logged while this service is up.
+
+    Those come after the event `floor`.
+    """
+
+    def __init__(self, clock: Clock, *, floor: int) -> None:
+        self._clock = clock
+        self._floor = floor
+        self._ahead_us: int | None = None
+
+    def heard(self, news: list[Recorded]) -> None:
+        """Events came. They may come late, never early: the one that came quickest tells most."""
+        if news[-1].seq > self._floor:
+            ahead_us = news[-1].logged - self._clock.wall_us()
+            self._ahead_us = ahead_us if self._ahead_us is None else max(self._ahead_us, ahead_us)
+
+    def now_us(self) -> int:
+        """Microseconds since 1970 UTC by the log's clock. Where that is near this machine's, it is this machine's."""
+        ahead_us = self._ahead_us or 0
+        return self._clock.wall_us() + (ahead_us if abs(ahead_us) > CLOCKS_APART_US else 0)
+
+
 class Stop:
     """Asked for once, waited for by the service."""
 
@@ -79,9 +102,9 @@ class Plane(msgspec.Struct, kw_only=True):
     runner: LocalRunner
     stop: Stop
     started: str
-    floor: int = 0
+    floor: int
     """The end of the log when the service started: tables behind it tell of a past."""
-    log_ahead_us: int = 0
+    log_clock: LogClock
 
     async def caught_up(self, seq: int = 0) -> None:
         """Wait until the tables have everything written here and before, to read one's own writes."""
@@ -98,16 +121,6 @@ class Plane(msgspec.Struct, kw_only=True):
         if disk is None or not (disk.stuck or disk.full):
             return ""
         return "the disk is full: nothing is stored until there is room" if disk.stuck else "the disk is almost full"
-
-    def heard(self, news: list[Recorded]) -> None:
-        """Events came that were written while this service is up: the log's clock is near theirs."""
-        if news[-1].seq > self.floor:
-            self.log_ahead_us = news[-1].logged - self.clock.wall_us()
-
-    def now_us(self) -> int:
-        """The time by the log's clock. Where that is this machine's, or near it, it is this machine's."""
-        ahead_us = self.log_ahead_us if abs(self.log_ahead_us) > CLOCKS_APART_US else 0
-        return self.clock.wall_us() + ahead_us
 
     def live(self) -> Live:
         """What is known here and is not on the log."""

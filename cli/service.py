@@ -27,7 +27,7 @@ from headway.cli.local_runner import LocalRunner
 from headway.cli.office import Office
 from headway.cli.offline import forget_end, leave_end
 from headway.cli.operations import operations
-from headway.cli.plane import Plane, Stop
+from headway.cli.plane import LogClock, Plane, Stop
 from headway.core import config as configs
 from headway.core.blobs import Blobs
 from headway.core.clock import SystemClock, rfc3339
@@ -128,7 +128,7 @@ async def _watch(plane: Plane, control: Control, *, detached: bool) -> None:
     keeper = OutputKeeper(plane.office, plane.outputs, plane.blobs)
     plane.office.on_lost = keeper
     plane.office.alone = plane.server is not None and plane.server.owned
-    plane.follower.listen(plane.heard)
+    plane.follower.listen(plane.log_clock.heard)
     plane.follower.listen(plane.office.departed)
     plane.follower.listen(plane.runner.heard)
     parts = [
@@ -225,6 +225,7 @@ async def _plane(home: Path, config: Config, stop: Stop) -> AsyncIterator[Plane]
             pid=os.getpid(),
             store=store_id,
         )
+        floor = await log.last_seq()
         yield Plane(
             home=home,
             config=config,
@@ -241,7 +242,8 @@ async def _plane(home: Path, config: Config, stop: Stop) -> AsyncIterator[Plane]
             runner=LocalRunner(home, config),
             stop=stop,
             started=rfc3339(clock.wall_us()),
-            floor=await log.last_seq(),
+            floor=floor,
+            log_clock=LogClock(clock, floor=floor),
         )
 
 

@@ -48,7 +48,7 @@ class ServiceView:
 
     def now_us(self) -> int:
         """This machine's clock, corrected where the log's is known to be another."""
-        return self._plane.now_us()
+        return self._plane.log_clock.now_us()
 
     def live(self) -> Live | None:
         """How coordinator, log and runners are."""
