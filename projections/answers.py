@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import msgspec
-
 from headway.projections.causes import Cause
 from headway.projections.records import Record
 
@@ -34,11 +32,13 @@ class Tried(Record, frozen=True, kw_only=True):
 
 
 class Long(Record, frozen=True, kw_only=True):
-    """What took long: a stay of a job in a state."""
+    """What took long: a stay of a job in a state. `phase` is `back-off` for the rest at its beginning, which is told
+    apart from being queued."""
 
     job: str
     attempt: int
     state: str
+    phase: str
     duration_ms: int
     holder: str
 
@@ -83,10 +83,14 @@ class Facts(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Finding(Record, frozen=True, kw_only=True):
-    """A judgement: the cause, the sentence, what would end it, and what cannot be known, "" for nothing."""
+    """A judgement: the cause, the sentence, what would end it, and what cannot be known, "" for nothing.
+
+    `shared` is the sentence for several jobs in the same place, "" when `words` holds for one only.
+    """
 
     cause: Cause
     words: str
+    shared: str = ""
     unblocks: str = ""
     unknown: str = ""
     also: tuple[str, ...] = ()
@@ -98,7 +102,7 @@ class WhyJob(Record, frozen=True, kw_only=True):
     """Why a job is where it is. `behind` counts the jobs of its run that wait for it, `behind_jobs` names some.
 
     Without a `job` it is about the run. `also` says what would hold it up besides; `because` is the id of the event
-    that brought it into its state.
+    that brought it into its state, `group` the number of the group that it is told in, 0 for none.
     """
 
     run: str
@@ -121,6 +125,28 @@ class WhyJob(Record, frozen=True, kw_only=True):
     behind: int
     behind_jobs: tuple[str, ...]
     facts: Facts
+    group: int = 0
+
+
+class WhyGroup(Record, frozen=True, kw_only=True):
+    """Jobs of one run that are where they are for the same cause; `first` is told in full: the next one in line.
+
+    `names` has some of the `jobs`, `age_ms` is the longest. `expected_last_ms` is when the last gets a slot, of
+    `expected_from` past runs. A job by itself is a group of one; a run that waits has no jobs.
+    """
+
+    group: int
+    jobs: int
+    names: tuple[str, ...]
+    age_ms: int
+    words: str
+    unblocks: str
+    unknown: str
+    behind: int
+    behind_jobs: tuple[str, ...]
+    expected_last_ms: int | None
+    expected_from: int
+    first: WhyJob
 
 
 class Service(Record, frozen=True, kw_only=True):
@@ -138,28 +164,25 @@ class Service(Record, frozen=True, kw_only=True):
 class WhyAll(Record, frozen=True, kw_only=True):
     """Everything that waits, the longest waiting first; `total` counts what the limit has left out too.
 
-    `jobs_waiting` counts all jobs that wait, those behind others among them.
+    `jobs_waiting` counts all jobs that wait, those behind others among them. `groups` has the same once for each group.
     """
 
     service: Service | None
     total: int
     jobs_waiting: int
     waiting: list[WhyJob]
+    groups: list[WhyGroup]
 
 
 class WhyRun(Record, frozen=True, kw_only=True):
     """Why a run, and in it a job, is where it is. Of a run `jobs` has what is open, or what failed.
 
-    `total` counts what the limit has left out too.
+    `total` counts what the limit has left out too; `groups` has the same jobs once for each group.
     """
 
     service: Service | None
     run: WhyJob
     total: int
     jobs: list[WhyJob]
+    groups: list[WhyGroup] = []
     job: WhyJob | None = None
-
-
-def with_also(finding: Finding, also: tuple[str, ...]) -> Finding:
-    """The finding with what would hold the job up besides."""
-    return msgspec.structs.replace(finding, also=also)

@@ -61,22 +61,24 @@ CAUSES: Final[dict[Cause, Told]] = {
     Cause.GATE: Told("a gate has not passed", "the gate's answer"),
     Cause.PAUSED_SERVICE: Told("the whole service is paused; by whom, since when and why is said", "`headway resume`"),
     Cause.PAUSED_RUN: Told("its run is paused; by whom, since when and why is said", "`headway resume RUN`"),
-    Cause.BACK_OFF: Told("an attempt failed, the next one rests before it starts", "time, or `headway cancel`"),
+    Cause.BACK_OFF: Told("an attempt failed, the next one rests before it starts; until when is said", "time"),
     Cause.NO_RUNNER: Told("there is no runner at all", "`headway runners start`"),
     Cause.NO_LABEL: Told(
-        "no runner has the label it asks for, nor had one; the nearest label is named",
+        "no runner has a label it asks for, nor had one; the nearest label is named, or those there are",
         "another `runs_on`, or a runner with that label",
     ),
-    Cause.LABEL_GONE: Told("the runner that had the label was lost or has left", "that runner, started again"),
+    Cause.LABEL_GONE: Told("the runner that had the labels was lost or has left", "that runner, started again"),
     Cause.LABELS_APART: Told(
-        "each label is there, but no runner has all of them", "a runner with all of them, or another `runs_on`"
+        "each label is there, but no runner has all of them; who has which is said",
+        "a runner with all of them, or another `runs_on`",
     ),
     Cause.DRAINING: Told(
         "every runner with its labels is drained; by whom, since when and why is said", "`headway runners resume NAME`"
     ),
     Cause.GROUP: Told("its concurrency group is full; who holds it is said", "the end of a job that holds the group"),
     Cause.SLOTS: Told(
-        "every slot that fits is taken; by whom, its number in line and the expected time are said",
+        "every slot that fits is taken; by whom, its number in line and when one is expected is said, or whose runner"
+        " is not heard of",
         "the end of a job that holds one, or another runner",
     ),
     Cause.DUE: Told("nothing holds it up; the coordinator's next event is about it", "nothing to do"),
@@ -108,10 +110,10 @@ CAUSES: Final[dict[Cause, Told]] = {
     ),
     Cause.SERVICE_DOWN: Told("the service is not running, so nothing new starts", "`headway up`"),
     Cause.SUCCEEDED: Told("it is over; what took longest is said", ""),
-    Cause.FAILED: Told("it is over; which step failed, how, and on which runner is said", ""),
-    Cause.LOST_RUNNER: Told("it is over: too many attempts were lost with their runners", ""),
+    Cause.FAILED: Told("it is over; which step failed, how, on which runner and what took longest is said", ""),
+    Cause.LOST_RUNNER: Told("it is over: too many attempts were lost with their runners; the last runner is named", ""),
     Cause.SKIPPED: Told("it is over: its condition did not hold; with which values is said", ""),
-    Cause.CANCELLED: Told("it is over; who cancelled it and why is said", ""),
+    Cause.CANCELLED: Told("it is over; who cancelled it is said, and why if a reason was given", ""),
 }
 
 HEAD: Final = """\

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,10 +12,11 @@ from headway.projections.answers import Facts, Finding, Long, Tried
 from headway.projections.causes import Cause
 from headway.projections.ground import JOB_SELECT, Open, Run, rows
 from headway.projections.judging import cancelled_by
+from headway.projections.reader import Connection
 from headway.projections.readings import moment
-from headway.projections.store import Connection
 from headway.projections.tables import AttemptRow, columns_of
 from headway.projections.words import because, command, counted, person, span
+from headway.projections.workbench import BACK_OFF, LOST
 
 CONDITION: Final = "success()"
 """What every job's condition is: that all it depends on has succeeded."""
@@ -29,10 +30,10 @@ WAS: Final[dict[str, str]] = {
     Outcome.SKIPPED.value: "was skipped",
 }
 STAY: Final[dict[str, str]] = {
-    State.QUEUED.value: "waiting for a slot",
+    State.QUEUED.value: "being queued",
     State.ASSIGNED.value: "waiting for its runner to accept",
 }
-"""Words for stays whose state is no verb."""
+"""Words for stays whose state is no verb. What a job waited for in line is not kept: a slot, or the end of a pause."""
 _failure = msgspec.json.Decoder(Failure).decode
 
 
@@ -42,21 +43,22 @@ async def why_ended(db: Connection, run: Run, job: Open) -> Finding:
     longest = await longest_of(db, run.seq, job.job)
     earlier = tuple(attempt_words(one) for one in tried if one.attempt < job.attempt)
     facts = Facts(took_ms=took(job.started, job.completed), longest=longest, attempts=earlier)
+    if job.outcome == Outcome.CANCELLED.value:
+        return _cancelled(run, job, facts)
+    if job.outcome == Outcome.SKIPPED.value:
+        return await _skipped(db, job, facts)
     after = f" after {span(facts.took_ms)}" if facts.took_ms is not None else ""
     where = f" on {job.runner}" if job.runner else ""
     numbered = f", in attempt {job.attempt}" if job.attempt > 1 else ""
-    if job.outcome == Outcome.SUCCEEDED.value:
-        return Finding(
-            cause=Cause.SUCCEEDED,
-            words=f"it succeeded{after}{where}{numbered}{_tried(earlier)}{_longest(longest)}",
-            evidence=(job.seq_entered,),
-            facts=facts,
-        )
+    most = _longest(longest, numbered=job.attempt > 1)
     if job.outcome == Outcome.FAILED.value:
-        return await _failed(db, job, facts, f"{after}{where}{numbered}{_tried(earlier)}")
-    if job.outcome == Outcome.CANCELLED.value:
-        return _cancelled(run, job, facts, longest)
-    return await _skipped(db, job, facts)
+        return await _failed(db, job, facts, Ends(tried, f"{after}{where}{numbered}", most))
+    return Finding(
+        cause=Cause.SUCCEEDED,
+        words=f"it succeeded{after}{where}{numbered}{most}",
+        evidence=(job.seq_entered,),
+        facts=facts,
+    )
 
 
 _ATTEMPTS: Final = f"select {columns_of(AttemptRow)} from attempts where run = ? and job = ? order by attempt"
@@ -66,19 +68,30 @@ where run = ? and job = ? and attempt = ? and outcome = 'failed' order by step d
 """
 
 
-async def _failed(db: Connection, job: Open, facts: Facts, after: str) -> Finding:
+class Ends(NamedTuple):
+    """What is said around the reason of a failure: its attempts, after how long and where, and what took longest."""
+
+    tried: list[AttemptRow]
+    after: str
+    longest: str
+
+
+async def _failed(db: Connection, job: Open, facts: Facts, ends: Ends) -> Finding:
+    """The reason that was given; where there is none, how the last step that failed ended."""
     failure = _failure(job.failure) if job.failure else None
     step, how = "", ""
     for name, exit_code, signal, reason in await rows(db, _STEP, job.run, job.job, job.attempt):
         step = name
-        how = f"was ended by {signal}" if signal else f"exited with code {exit_code}" if exit_code else reason
-    if not step or (failure is not None and failure.step < 0):
-        how = failure.reason if failure is not None else job.reason
-    lost = not job.exit_code and not step and failure is not None and failure.failure_class == "transient"
-    words = f"step {step} {how}".rstrip() if step else how or "no reason was given"
+        how = reason or (f"was ended by {signal}" if signal else f"exited with code {exit_code}" if exit_code else "")
+    given = job.reason or (failure.reason if failure is not None else "")
+    said = given or (f"step {step!r} {how}".rstrip() if step else "no reason was given")
+    lost = [one for one in ends.tried if one.state == LOST]
+    was_lost = bool(lost) and lost[-1].attempt == job.attempt
+    words = f" after {_losses(ends.tried, lost)}" if was_lost else f"{ends.after}: {said}{ends.longest}"
     return Finding(
-        cause=Cause.LOST_RUNNER if lost else Cause.FAILED,
-        words=f"it failed{after}: {words}",
+        cause=Cause.LOST_RUNNER if was_lost else Cause.FAILED,
+        words=f"it failed{words}",
+        shared=said,
         unblocks=f"{command('logs', job.run, job.job)} has what it printed",
         evidence=(job.seq_entered,),
         facts=msgspec.structs.replace(
@@ -87,14 +100,31 @@ async def _failed(db: Connection, job: Open, facts: Facts, after: str) -> Findin
     )
 
 
-def _cancelled(run: Run, job: Open, facts: Facts, longest: tuple[Long, ...]) -> Finding:
+def _losses(tried: list[AttemptRow], lost: list[AttemptRow]) -> str:
+    """Which attempts were lost, with whom, and why the last runner was."""
+    last = lost[-1]
+    why = f" ({reason})" if (reason := reason_of(last)) else ""
+    if len(lost) == 1:
+        which = "its only attempt" if len(tried) == 1 else f"attempt {last.attempt}"
+        return f"{which} was lost with {last.runner}{why}"
+    return f"{len(lost)} attempts were lost, the last with {last.runner}{why}"
+
+
+def reason_of(row: AttemptRow) -> str:
+    """Why an attempt ended; that of a lost one without the name of the runner, which is told beside it."""
+    return row.reason.removeprefix(f"runner {row.runner} is gone: ")
+
+
+def _cancelled(run: Run, job: Open, facts: Facts) -> Finding:
     by, reason = cancelled_by(job, run.cancelled_by, run.cancel_reason)
     what = "it" if by == job.cancelled_by and by != run.cancelled_by else "the run" if run.cancelled_by else "it"
+    if not by and job.reason != job.outcome:  # nobody asked for it, so what the job says is all there is
+        reason = job.reason
     return Finding(
         cause=Cause.CANCELLED,
-        words=f"{person(by)} cancelled {what}{because(reason or job.reason)}",
+        words=f"{person(by)} cancelled {what}{because(reason)}",
         evidence=(job.seq_entered,),
-        facts=msgspec.structs.replace(facts, cancelled_by=by, cancel_reason=reason or job.reason),
+        facts=msgspec.structs.replace(facts, cancelled_by=by, cancel_reason=reason),
     )
 
 
@@ -142,14 +172,22 @@ async def jobs_of(db: Connection, run: str) -> list[Open]:
     return [Open(*row) for row in await rows(db, f"{JOB_SELECT} where run = ? order by seq", run)]
 
 
+_LONGEST: Final = f"""
+with stays as (
+    select id, job, attempt, state, phase, seq, "left" - entered as took, holder from timeline
+    where run = ?1 and (?2 = '' or job = ?2) and phase in ('', '{BACK_OFF}') and state != '{State.ADMITTED.value}'
+), rests as materialized (select job, seq, took from stays where phase != '')
+select s.job, s.attempt, s.state, s.phase, s.took - iif(s.phase = '', coalesce(r.took, 0), 0), s.holder
+from stays s left join rests r on r.job = s.job and r.seq = s.seq
+order by 5 desc, s.id limit {LONGEST_MOST}
+"""
+
+
 async def longest_of(db: Connection, run_seq: int, job: str = "") -> tuple[Long, ...]:
-    """What took longest in a run or a job: stays in states, but for waiting for other jobs."""
-    sql = "select job, attempt, state, \"left\" - entered, holder from timeline where run = ? and phase = ''"
-    sql += f" and state != '{State.ADMITTED.value}'" + (" and job = ?" if job else "")
-    found = await rows(db, f"{sql} order by 4 desc, id limit {LONGEST_MOST}", run_seq, *([job] if job else []))
+    """What took longest in a run or a job: stays in states, but for waiting for other jobs; back-off is told apart."""
     return tuple(
-        Long(job=name, attempt=attempt, state=state, duration_ms=length // 1000, holder=holder)
-        for name, attempt, state, length, holder in found
+        Long(job=name, attempt=attempt, state=state, phase=phase, duration_ms=length // 1000, holder=holder)
+        for name, attempt, state, phase, length, holder in await rows(db, _LONGEST, run_seq, job)
     )
 
 
@@ -166,7 +204,7 @@ async def why_run_ended(db: Connection, run: Run) -> Finding:
     return Finding(
         cause=Cause.SUCCEEDED if run.outcome == Outcome.SUCCEEDED.value else Cause.SKIPPED,
         words=f"it {WAS.get(run.outcome or '', 'ended')} after {span(total)}, {counted(run.over, 'job')}"
-        f"{_longest(longest, named=True)}{slowest}",
+        f"{_longest(longest, named=True, numbered=await _retried(db, run, longest))}{slowest}",
         evidence=evidence,
         facts=facts,
     )
@@ -224,15 +262,23 @@ async def _slowest(db: Connection, run: Run, longest: tuple[Long, ...]) -> str:
     return ""
 
 
+async def _retried(db: Connection, run: Run, longest: tuple[Long, ...]) -> bool:
+    """Whether what took longest was in a job that had several attempts."""
+    found = (
+        await rows(db, "select attempt from jobs where run = ? and job = ?", run.run, longest[0].job) if longest else []
+    )
+    return bool(found) and found[0][0] > 1
+
+
 def attempt_words(row: AttemptRow) -> Tried:
     """How an attempt ended."""
     after = f" after {span(length)}" if (length := took(row.assigned, row.ended)) is not None else ""
-    how = "was lost with" if row.state == "lost" else f"{WAS.get(row.outcome or '', 'went on')} on"
+    how = "was lost with" if row.state == LOST else f"{WAS.get(row.outcome or '', 'went on')} on"
     return Tried(
         attempt=row.attempt,
         runner=row.runner,
         ended=moment(row.ended),
-        words=f"attempt {row.attempt} {how} {row.runner}{after}{because(row.reason)}",
+        words=f"attempt {row.attempt} {how} {row.runner}{after}{because(reason_of(row))}",
     )
 
 
@@ -241,14 +287,15 @@ def took(start: int | None, end: int | None) -> int | None:
     return None if start is None or end is None else max(0, end - start) // 1000
 
 
-def _tried(earlier: tuple[Tried, ...]) -> str:
-    return f" ({earlier[-1].words})" if earlier else ""
-
-
-def _longest(longest: tuple[Long, ...], *, named: bool = False) -> str:
-    if not longest:
+def _longest(longest: tuple[Long, ...], *, named: bool = False, numbered: bool = False) -> str:
+    """What took longest, if anything did; `named` with its job and `numbered` with its attempt."""
+    if not longest or not longest[0].duration_ms:
         return ""
     most = longest[0]
     who = f"{most.job} " if named else ""
+    if most.phase:
+        what = f"backing off after attempt {most.attempt - 1}"
+    else:
+        what = STAY.get(most.state, most.state) + (f" in attempt {most.attempt}" if numbered and most.attempt else "")
     where = f" on {most.holder}" if named and most.state == State.EXECUTING.value and most.holder else ""
-    return f"; what took longest was {who}{STAY.get(most.state, most.state)}{where}, {span(most.duration_ms)}"
+    return f"; what took longest was {who}{what}{where}, {span(most.duration_ms)}"

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from headway.projections.store import Connection
+from headway.projections.reader import Connection
 
 RUNS_MOST: Final = 20
 """The median is of so many successes at most."""
@@ -39,6 +39,16 @@ class Usual(NamedTuple):
     runs: int
 
 
+class Past(NamedTuple):
+    """What past runs say of jobs: how long they usually take, and of those that never succeeded whether they have run.
+
+    What was not looked up is in neither.
+    """
+
+    usual: dict[Kind, Usual]
+    ran: dict[Kind, bool]
+
+
 PIPELINES_MOST: Final = 16
 """And of so many pipelines at most."""
 
@@ -59,20 +69,29 @@ select k.value, (
     )
 ) from json_each(?2) k
 """
+_RAN: Final = """
+select k.value, exists (
+    select 1 from json_each(?1) r cross join jobs j on j.run = r.value and j.job = k.value
+    where j.outcome is not null and j.started is not null
+) from json_each(?2) k
+"""
 
 
-async def usual(db: Connection, kinds: Iterable[Kind]) -> dict[Kind, Usual]:
-    """What is known of these jobs, the first ones of them; those that never succeeded are left out."""
+async def past_of(db: Connection, kinds: Iterable[Kind]) -> Past:
+    """What is known of these jobs, the first ones of them."""
     by_pipeline: dict[tuple[str, str], list[str]] = {}
     for kind in islice(dict.fromkeys(kinds), ASKED_MOST):
         by_pipeline.setdefault((kind.project, kind.pipeline), []).append(kind.job)
-    found: dict[Kind, Usual] = {}
+    found = Past({}, {})
     for (project, pipeline), jobs in islice(by_pipeline.items(), PIPELINES_MOST):
-        runs = [run for (run,) in await db.execute_fetchall(_RUNS, (pipeline, project))]
-        for job, times in await db.execute_fetchall(_TIMES, (_json(runs), _json(jobs))):
+        runs = _json([run for (run,) in await db.execute_fetchall(_RUNS, (pipeline, project))])
+        for job, times in await db.execute_fetchall(_TIMES, (runs, _json(jobs))):
             took = sorted(msgspec.json.decode(times, type=list[int]))
             if took:
-                found[Kind(project, pipeline, job)] = Usual(_median(took) // 1000, len(took))
+                found.usual[Kind(project, pipeline, job)] = Usual(_median(took) // 1000, len(took))
+        strange = [job for job in jobs if Kind(project, pipeline, job) not in found.usual]
+        for job, ran in await db.execute_fetchall(_RAN, (runs, _json(strange))) if strange else ():
+            found.ran[Kind(project, pipeline, job)] = bool(ran)
     return found
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from headway.core.states import State
 from headway.projections.answers import Facts, Finding
 from headway.projections.causes import Cause
-from headway.projections.due import due
+from headway.projections.due import due, trouble_of
 from headway.projections.ground import ADMITTED, HELD_STATES, PRESENT, QUEUED, Ground, Open
 from headway.projections.queued import Lines, why_queued
-from headway.projections.words import about, because, command, counted, listed, person, span
+from headway.projections.silence import heard, lease_left_ms, silent_ms
+from headway.projections.taken import longer, of_runs, unknown_end
+from headway.projections.words import about, because, command, listed, person, span
 
 ROOTS_MOST: Final = 50
 OVERDUE_FACTOR: Final = 2
@@ -59,25 +61,19 @@ def roots_of(ground: Ground, job: Open) -> list[Open]:
     return sorted(roots.values(), key=lambda one: (one.state in HELD_STATES, one.entered, one.seq))
 
 
-def behind(ground: Ground, job: Open) -> list[Open]:
-    """The jobs that wait for this one, however far down."""
+def behind(ground: Ground, jobs: Sequence[Open]) -> list[Open]:
+    """The jobs that wait for these of one run, however far down."""
+    dependents = ground.dependents_of(jobs[0].run) if jobs else {}
+    if not dependents:
+        return []
     found: dict[str, Open] = {}
-    todo = [job]
+    todo = [one.job for one in jobs]
     while todo:
-        for one in ground.waiting_for(todo.pop()):
+        for one in dependents.get(todo.pop(), ()):
             if one.job not in found:
                 found[one.job] = one
-                todo.append(one)
+                todo.append(one.job)
     return sorted(found.values(), key=lambda one: one.seq)
-
-
-def silent_ms(ground: Ground, job: Open) -> int | None:
-    """For how long the runner that holds a job has not been heard, when that is long enough to say."""
-    live = ground.moment.live
-    if live is None or not job.runner or not live.lease_seconds:
-        return None
-    silent = live.silent_seconds.get(job.runner, 0.0)
-    return round(silent * 1000) if silent > live.lease_seconds / 2 else None
 
 
 def late(ground: Ground, job: Open) -> bool:
@@ -99,7 +95,7 @@ def waits(ground: Ground, job: Open) -> bool:
         return True
     if job.state == State.ASSIGNED.value and ground.now_us - job.entered > ACCEPT_US:
         return True
-    return bool(ground.waiting_for(job))
+    return job.job in ground.dependents_of(job.run)
 
 
 def _admitted(ground: Ground, lines: Lines, job: Open, close: Close) -> Finding:
@@ -179,13 +175,15 @@ def _on_a_runner(ground: Ground, lines: Lines, job: Open, close: Close) -> Findi
 
 
 def _silent(ground: Ground, job: Open) -> Finding | None:
-    silent, live = silent_ms(ground, job), ground.moment.live
-    if silent is None or live is None:
+    silent = silent_ms(ground, job)
+    if silent is None:
         return None
-    left = max(0, round(live.lease_seconds * 1000) - silent)
+    left = lease_left_ms(ground, silent)
+    words = f"runner {job.runner} has not been heard for {span(silent)}; its lease ends in {span(left)}"
     return Finding(
         cause=Cause.SILENT_RUNNER,
-        words=f"its runner {job.runner} has not been heard for {span(silent)}; its lease ends in {span(left)}",
+        words=f"its {words}",
+        shared=f"their {words}",
         unblocks="the runner's word; without it attempt "
         f"{job.attempt} is lost when the lease ends, and the job is queued again",
         unknown="whether the runner still works on it",
@@ -202,6 +200,7 @@ def _cancelling(ground: Ground, job: Open) -> Finding | None:
     return Finding(
         cause=Cause.CANCELLING,
         words=f"{person(by)} cancelled it{because(reason)}; its runner {job.runner} is stopping it",
+        shared=f"{person(by)} cancelled them{because(reason)}; their runners are stopping them",
         unblocks="the end of its processes: those that do not end by themselves are killed",
         evidence=(job.seq_entered,),
         facts=Facts(cancelled_by=by, cancel_reason=reason),
@@ -215,38 +214,47 @@ def cancelled_by(job: Open, run_by: str | None, run_reason: str | None) -> tuple
     return run_by or job.cancelled_by or "", run_reason or job.cancel_reason or ""
 
 
-_DOING: Final[dict[str, tuple[Cause, str]]] = {
-    State.ASSIGNED.value: (Cause.ASSIGNED, "was given it and has not accepted it yet"),
-    State.PREPARING.value: (Cause.PREPARING, "prepares its workspace"),
-    State.EXECUTING.value: (Cause.EXECUTING, "executes it"),
-    State.UPLOADING.value: (Cause.UPLOADING, "stores its output"),
+class Doing(NamedTuple):
+    """What a runner does in a state: now, and when it was last heard; and what ends that."""
+
+    cause: Cause
+    now: str
+    then: str
+    ends: str
+
+
+_DOING: Final[dict[str, Doing]] = {
+    State.ASSIGNED.value: Doing(
+        Cause.ASSIGNED,
+        "was given it and has not accepted it yet",
+        "was given it, and had not accepted it when it was last heard",
+        "the runner's word",
+    ),
+    State.PREPARING.value: Doing(
+        Cause.PREPARING, "prepares its workspace", "was preparing its workspace when it was last heard", "its end"
+    ),
+    State.EXECUTING.value: Doing(Cause.EXECUTING, "executes it", "was executing it when it was last heard", "its end"),
+    State.UPLOADING.value: Doing(
+        Cause.UPLOADING, "stores its output", "was storing its output when it was last heard", "its end"
+    ),
 }
 
 
 def _at_work(ground: Ground, job: Open, close: Close) -> Finding:
-    cause, doing = _DOING[job.state]
+    doing, known = _DOING[job.state], heard(ground, job)
     took = (ground.now_us - (job.started or job.entered)) // 1000
     usual = ground.usual_of(job)
-    words = f"runner {job.runner} {doing}"
-    if close.step and cause is Cause.EXECUTING:
-        words += f", step {close.step} for {span((ground.now_us - close.step_since) // 1000)}"
+    words = f"runner {job.runner} {doing.now if known else doing.then}"
+    if close.step and doing.cause is Cause.EXECUTING:
+        words += f", step {close.step!r} for {span((ground.now_us - close.step_since) // 1000)}"
     if usual is not None:
-        words += f"; in all it usually takes {span(usual.ms)} (of {counted(usual.runs, 'past run')})"
+        words += f"; in all it usually takes {span(usual.ms)} ({of_runs(usual)})"
     overdue = late(ground, job)
-    unknown = "" if usual else "how long it will take: none of its past runs succeeded"
-    if ground.moment.live is None:
-        said = "whether its runner was heard then" if ground.moment.past else "whether its runner still works on it"
-        unknown = f"{unknown}; {said}" if unknown else said
-    unblocks = "its end" + (f", expected {_in(usual.ms - took)}" if usual and not overdue else "")
-    if overdue:
-        unblocks = (
-            f"its end, or {command('cancel', job.run, job.job)}; {command('logs', job.run, job.job)} may say more"
-        )
     return Finding(
-        cause=Cause.OVERDUE if overdue else cause,
+        cause=Cause.OVERDUE if overdue else doing.cause,
         words=words + (f", and now {span(took)}" if overdue else ""),
-        unblocks=unblocks,
-        unknown=unknown,
+        unblocks=_until_end(ground, job, doing),
+        unknown="; ".join(one for one in (unknown_end(ground, [job], name="it"), _unheard(ground, known)) if one),
         evidence=(job.seq_entered,),
         facts=Facts(
             step=close.step,
@@ -257,8 +265,36 @@ def _at_work(ground: Ground, job: Open, close: Close) -> Finding:
     )
 
 
-def _in(left_ms: int) -> str:
-    return f"in {about(left_ms)}" if left_ms > 0 else "any moment"
+_OVER: Final[dict[Cause, str]] = {
+    Cause.SERVICE_DOWN: "the service runs",
+    Cause.LOG_UNREACHABLE: "the log can be written to",
+    Cause.NO_COORDINATOR: "somebody coordinates",
+}
+"""When what keeps everything from moving is over."""
+
+
+def _until_end(ground: Ground, job: Open, doing: Doing) -> str:
+    """What ends the work on a job, and when that is expected."""
+    if late(ground, job):
+        return f"its end, or {command('cancel', job.run, job.job)}; {command('logs', job.run, job.job)} may say more"
+    usual, left, trouble = ground.usual_of(job), ground.left_ms(job), trouble_of(ground.moment)
+    if trouble is not None:
+        taken = (
+            "which nobody takes until the service runs" if trouble.cause is Cause.SERVICE_DOWN else "which is not taken"
+        )
+        return f"{doing.ends}, {taken}: {trouble.unblocks}"
+    if doing.cause is Cause.ASSIGNED:
+        return doing.ends
+    if left is not None:
+        return f"{doing.ends}, expected in {about(left)}"
+    return f"{doing.ends}; it takes {longer(usual)}" if usual and ground.over(job) else doing.ends
+
+
+def _unheard(ground: Ground, known: bool) -> str:
+    """What the log alone does not say of a runner."""
+    if ground.moment.past:
+        return "whether its runner was heard then"
+    return "" if known else "whether its runner still works on it"
 
 
 Judge = Callable[[Ground, Lines, Open, Close], Finding]

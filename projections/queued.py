@@ -7,27 +7,21 @@ coordinator's word is due, or something is wrong that the facts do not show; the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Final, NamedTuple
 
+import msgspec
+
 from headway.core.clock import from_us
 from headway.core.queue import Waiting
-from headway.projections.answers import Facts, Finding, Holds, with_also
+from headway.projections.answers import Facts, Finding
 from headway.projections.causes import Cause
 from headway.projections.due import due
-from headway.projections.ground import PRESENT, Ground, Machine, Open
-from headway.projections.line import FORESEEN, expected_wait, in_order
-from headway.projections.words import about, because, command, counted, listed, person, short, span
-
-HOLDERS_MOST: Final = 10
-"""So many holders and runners are told; all of them count."""
-
-NEAR: Final = 0.6
-
-LOCAL: Final = "local"
-SERVICES_OWN: Final = "the service starts it again by itself, when it runs; headway doctor says more"
-"""What brings back the runner that comes with the service."""
+from headway.projections.ground import Ground, Machine, Open
+from headway.projections.line import in_order
+from headway.projections.offered import not_offered
+from headway.projections.taken import HOLDERS_MOST, Taken
+from headway.projections.words import because, command, counted, person, span
 
 EXCLUDED: Final = (
     "neither its run nor everything is paused",
@@ -88,10 +82,12 @@ def why_queued(ground: Ground, lines: Lines, job: Open) -> Finding:
     """Why this job waits in the queue."""
     found = [finding for check in CHECKS if (finding := check(ground, lines, job)) is not None]
     if not found:
-        settled_us = max(ground.settled_us, job.entered, job.start_after)
+        settled_us = max(ground.settled_us, job.entered, job.rests_until)
         what, seen = "it can be given to a runner", (job.seq_entered,)
         return due(ground, what=what, since_us=settled_us, evidence=seen, excluded=EXCLUDED)
-    return with_also(found[0], tuple(one.words for one in found[1:]))
+    first, *others = found
+    also = [words for one in others for words in (one.words, *one.also)]
+    return msgspec.structs.replace(first, also=(*first.also, *also), shared=first.shared or first.words)
 
 
 def paused(ground: Ground, lines: Lines, job: Open) -> Finding | None:
@@ -114,145 +110,22 @@ def paused(ground: Ground, lines: Lines, job: Open) -> Finding | None:
 
 
 def rests(ground: Ground, lines: Lines, job: Open) -> Finding | None:
-    """Its last attempt failed, and this one backs off."""
-    if job.start_after <= ground.now_us:
+    """Its last attempt failed, and this one backs off. The time of day is a fact: whoever reads it knows where."""
+    if job.rests_until <= ground.now_us:
         return None
-    until, left = from_us(job.start_after), span((job.start_after - ground.now_us) // 1000)
+    left = span((job.rests_until - ground.now_us) // 1000)
     return Finding(
         cause=Cause.BACK_OFF,
-        words=f"attempt {job.attempt - 1} failed, so attempt {job.attempt} rests for another {left}, "
-        f"until {until:%H:%M:%S} UTC",
+        words=f"attempt {job.attempt - 1} failed, so attempt {job.attempt} rests for another {left}",
+        shared=f"they rest after attempts that failed; the first, {job.job}, for another {left}",
         unblocks=f"time: it is in line for a slot in {left}",
         evidence=(job.seq_entered,),
-        facts=Facts(start_after=until),
+        facts=Facts(start_after=from_us(job.rests_until)),
     )
 
 
-def not_offered(ground: Ground, lines: Lines, job: Open) -> Finding | None:
-    """No runner that takes work has its labels."""
-    if ground.fitting(job.labels):
-        return None
-    wanted = frozenset(job.labels)
-    drained = [one for one in ground.present if one.labels >= wanted]
-    if drained:
-        return _drained(ground, job, drained)
-    gone = max(
-        (one for one in ground.machines.values() if one.state not in PRESENT and one.labels >= wanted),
-        key=lambda one: one.changed,
-        default=None,
-    )
-    if gone is not None:
-        return _gone(ground, job, gone)
-    return _no_runner(ground, job) if not ground.present else _no_label(ground, job)
-
-
-def _drained(ground: Ground, job: Open, drained: list[Machine]) -> Finding:
-    last = max(drained, key=lambda one: one.changed)
-    by = person(last.drained_by) if last.drained_by else "somebody"
-    age = span((ground.now_us - last.changed) // 1000)
-    names = [one.runner for one in drained]
-    having = f" with {_labels(job.labels)}" if job.labels else ""
-    word = f"the only runner{having}, {names[0]}," if len(names) == 1 else f"every runner{having} ({listed(names)})"
-    return Finding(
-        cause=Cause.DRAINING,
-        words=f"{word} takes nothing new: {by} drained {'it' if len(names) == 1 else last.runner} {age} ago"
-        f"{because(last.reason)}",
-        unblocks=command("runners", "resume", last.name),
-        evidence=(job.seq_entered, *(one.drained_seq for one in drained[:HOLDERS_MOST] if one.drained_seq)),
-        facts=Facts(labels_wanted=job.labels, runners_with_label=tuple(names[:HOLDERS_MOST])),
-    )
-
-
-def _gone(ground: Ground, job: Open, gone: Machine) -> Finding:
-    how = _went(ground, gone)
-    labels = f"{_labels(job.labels)}" if job.labels else ""
-    has = f"no runner has {labels}; {gone.runner} had {'it' if len(job.labels) == 1 else 'them'} until it {how}"
-    return Finding(
-        cause=Cause.LABEL_GONE if labels else Cause.NO_RUNNER,
-        words=has if labels else f"there is no runner; {gone.runner} {how}",
-        unblocks=SERVICES_OWN if gone.name == LOCAL else f"start it again: {_start(job.labels, gone.name)}",
-        evidence=(job.seq_entered, gone.seq),
-        facts=Facts(labels_wanted=job.labels, runners_with_label=(gone.runner,)),
-    )
-
-
-def _went(ground: Ground, gone: Machine) -> str:
-    """How and when a runner went."""
-    age = span((ground.now_us - gone.changed) // 1000)
-    return f"was lost {age} ago{because(gone.reason)}" if gone.state == "lost" else f"left {age} ago"
-
-
-def _no_runner(ground: Ground, job: Open) -> Finding:
-    last = f"; the last one, {ground.last_gone.runner}, {_went(ground, ground.last_gone)}" if ground.last_gone else ""
-    return Finding(
-        cause=Cause.NO_RUNNER,
-        words="there is no runner" + (f", so none has {_labels(job.labels)}" if job.labels else "") + last,
-        unblocks=f"start one: {_start(job.labels)}",
-        evidence=(job.seq_entered,),
-        facts=Facts(labels_wanted=job.labels),
-    )
-
-
-def _no_label(ground: Ground, job: Open) -> Finding:
-    offered = {label: one for one in ground.present for label in sorted(one.labels)}
-    missing = [label for label in job.labels if label not in offered]
-    if not missing:
-        return _apart(ground, job, offered)
-    words, near, having = f"no runner has {_labels(missing)}", _like(missing, offered), None
-    if near:
-        having = offered[near]
-        words += f"; the nearest is {near}, which {having.runner} has"
-    else:
-        were = {label: one for one in ground.machines.values() for label in sorted(one.labels)}
-        near = _like(missing, were)
-        if near:
-            having = were[near]
-            words += f"; the nearest is {near}, which {having.runner} had until it {_went(ground, having)}"
-    start = f"start a runner with it: {_start(job.labels)}"
-    return Finding(
-        cause=Cause.NO_LABEL,
-        words=words,
-        unblocks=f"correct runs_on of the job, or {start}" if near else f"{start}, or correct runs_on of the job",
-        evidence=(job.seq_entered, *([having.seq] if having else [])),
-        facts=Facts(
-            labels_wanted=job.labels, nearest_label=near, runners_with_label=(having.runner,) if having else ()
-        ),
-    )
-
-
-def _like(missing: Iterable[str], offered: Iterable[str]) -> str:
-    """The label that may have been meant by one that is missing, "" when there is none."""
-    return next((found for label in missing if (found := nearest(label, offered))), "")
-
-
-def _apart(ground: Ground, job: Open, offered: dict[str, Machine]) -> Finding:
-    having = [f"{offered[label].runner} has {label}" for label in job.labels]
-    return Finding(
-        cause=Cause.LABELS_APART,
-        words=f"no runner has {_labels(job.labels)} together: {listed(having)}",
-        unblocks=f"start a runner with all of them: {_start(job.labels)}",
-        evidence=(job.seq_entered, *dict.fromkeys(offered[label].seq for label in job.labels)),
-        facts=Facts(
-            labels_wanted=job.labels,
-            runners_with_label=tuple(dict.fromkeys(offered[label].runner for label in job.labels)),
-        ),
-    )
-
-
-def nearest(label: str, offered: Iterable[str]) -> str:
-    """The label that is most like this one, "" when none is like it."""
-    lower = {one.lower(): one for one in offered}
-    found = get_close_matches(label.lower(), lower, n=1, cutoff=NEAR)
-    return lower[found[0]] if found else ""
-
-
-def _labels(labels: Sequence[str]) -> str:
-    return f"the label {labels[0]}" if len(labels) == 1 else f"the labels {listed(labels, most=8)}"
-
-
-def _start(labels: Sequence[str], name: str = "") -> str:
-    named = ("--name", name) if name else ()
-    return command("runners", "start", *named, *(("--labels", ",".join(labels)) if labels else ()))
+def _not_offered(ground: Ground, lines: Lines, job: Open) -> Finding | None:
+    return not_offered(ground, job)
 
 
 def group_full(ground: Ground, lines: Lines, job: Open) -> Finding | None:
@@ -263,24 +136,25 @@ def group_full(ground: Ground, lines: Lines, job: Open) -> Finding | None:
         return None
     order, places = lines.of_group(job.group)
     position = places.get(job.key, 0)
-    held = _held(ground, holders)
-    left = [ground.left_ms(one) for one in holders]
-    wait = expected_wait(left, []) if position == 1 else None
-    place = f"; it is number {position} of {len(order)} in line for it"
-    taken = _taken(ground, job, holders)
+    taken = Taken(ground, job, holders)
+    wait = taken.wait([]) if position == 1 else None
+    place = f"; it is number {position} of {len(order)} in line for it" if position else ""
+    words = f"its concurrency group {job.group} allows {limit} at a time, and is taken {taken.words}"
     return Finding(
         cause=Cause.GROUP,
-        words=f"its concurrency group {job.group} allows {limit} at a time, and is taken {taken}{place}",
-        unblocks=_end_of(held, wait, "a place in the group"),
-        unknown=_unknown_end(held, left),
+        words=words + place,
+        shared=words,
+        unblocks=taken.unblocks(wait, "a place in the group"),
+        unknown=taken.unknown,
         evidence=(job.seq_entered, *(one.seq_entered for one in holders[:HOLDERS_MOST])),
-        facts=Facts(
-            group=job.group,
-            group_limit=limit,
-            held_by=held,
-            queue_position=position,
-            queue_length=len(order),
-            expected_wait_ms=wait,
+        facts=taken.facts(
+            Facts(
+                group=job.group,
+                group_limit=limit,
+                queue_position=position,
+                queue_length=len(order),
+                expected_wait_ms=wait,
+            )
         ),
     )
 
@@ -290,94 +164,74 @@ def slots_busy(ground: Ground, lines: Lines, job: Open) -> Finding | None:
     machines = ground.fitting(job.labels)
     if not machines or any(ground.free(one) > 0 for one in machines):
         return None
-    holders = sorted(
-        (held for one in machines for held in ground.held_by.get(one.runner, ())), key=lambda one: one.entered
-    )
+    taken = Taken(ground, job, holders_of(ground, machines))
     slots = sum(one.slots for one in machines)
     order, places = lines.through(machines)
     position = places.get(job.key, 0)
-    left = [ground.left_ms(one) for one in holders]
-    wait = _until_slot(ground, left, order[: position - 1]) if position else None
-    held = _held(ground, holders)
+    wait = taken.wait(order[: position - 1]) if position else None
     place = f"; it is number {position} of {len(order)} in line" if position else ""
     which = "the only slot that fits is" if slots == 1 else f"all {slots} slots that fit are"
+    resume = drained_with_room(ground, job)
+    unblocks = taken.unblocks(wait, "a slot")
     return Finding(
         cause=Cause.SLOTS,
-        words=f"{which} taken {_taken(ground, job, holders)}{place}",
-        unblocks=_end_of(held, wait, "a slot"),
-        unknown=_unknown_end(held, left) or _unknown_ahead(wait, position),
-        evidence=(job.seq_entered, *(one.seq_entered for one in holders[:HOLDERS_MOST])),
-        facts=Facts(
-            labels_wanted=job.labels,
-            runners_with_label=tuple(one.runner for one in machines[:HOLDERS_MOST]),
-            queue_position=position,
-            queue_length=len(order),
-            slots=slots,
-            held_by=held,
-            expected_wait_ms=wait,
+        words=f"{which} taken {taken.words}{place}",
+        shared=f"{which} taken {taken.words}",
+        unblocks=", or ".join([unblocks, *(command("runners", "resume", one.name) for one in resume[:1])]),
+        unknown=taken.unknown or ("how long the jobs before it will take" if wait is None and position > 1 else ""),
+        also=tuple(_drained_room(ground, one) for one in resume),
+        evidence=(
+            job.seq_entered,
+            *(one.seq_entered for one in taken.holders[:HOLDERS_MOST]),
+            *(one.drained_seq for one in resume),
+        ),
+        facts=taken.facts(
+            Facts(
+                labels_wanted=job.labels,
+                runners_with_label=tuple(one.runner for one in machines[:HOLDERS_MOST]),
+                queue_position=position,
+                queue_length=len(order),
+                slots=slots,
+                expected_wait_ms=wait,
+            )
         ),
     )
 
 
-def _until_slot(ground: Ground, left: Sequence[int | None], before: Sequence[Waiting]) -> int | None:
-    """How long until a slot is free for who has these before it; None when that is not known."""
-    if len(before) > FORESEEN:
-        return None
-    ahead = [ground.usual_of(ground.open_of[one.run][one.job]) for one in before]
-    return expected_wait(left, [one.ms if one else None for one in ahead])
-
-
-def _held(ground: Ground, holders: Sequence[Open]) -> tuple[Holds, ...]:
-    told = []
-    for one in holders[:HOLDERS_MOST]:
-        usual = ground.usual_of(one)
-        told.append(
-            Holds(
-                run=one.run,
-                job=one.job,
-                runner=one.runner or "",
-                since=from_us(one.started or one.entered),
-                expected_left_ms=ground.left_ms(one),
-                from_runs=usual.runs if usual else 0,
-            )
-        )
-    return tuple(told)
-
-
-def _taken(ground: Ground, job: Open, holders: Sequence[Open]) -> str:
-    """By whom they are taken, for how long already, and how long that usually takes."""
-    said = []
-    for one in holders:
-        age = span((ground.now_us - (one.started or one.entered)) // 1000)
-        usual = ground.usual_of(one)
-        usually = f", usually {span(usual.ms)} ({_of(usual.runs)})" if usual else ""
-        run = f" of run {short(one.run)}" if one.run != job.run else ""
-        said.append(f"{one.job}{run} for {age}{usually}")
-    return f"by {listed(said)}"
-
-
-def _of(runs: int) -> str:
-    return f"of {counted(runs, 'past run')}"
-
-
-def _end_of(held: Sequence[Holds], wait: int | None, what: str) -> str:
-    which = f"the end of {held[0].job}" if len(held) == 1 else f"the end of one of these {len(held)} jobs"
+def expected_slot(ground: Ground, lines: Lines, job: Open) -> tuple[int | None, int]:
+    """When a job in line gets a slot, and how many past runs say so at least; None for unknown."""
+    machines = ground.fitting(job.labels)
+    order, places = lines.through(machines)
+    position = places.get(job.key, 0)
+    if not position or not machines or any(ground.free(one) > 0 for one in machines):
+        return None, 0
+    holders, before = holders_of(ground, machines), order[: position - 1]
+    wait = Taken(ground, job, holders).wait(before)
     if wait is None:
-        return which
-    runs = min((one.from_runs for one in held), default=0)
-    return f"{which}: {what} is expected {f'in {about(wait)}' if wait else 'any moment'} ({_of(runs)})"
+        return None, 0
+    usual = [ground.usual_of(one) for one in (*holders, *(ground.open_of[each.run][each.job] for each in before))]
+    return wait, min((one.runs for one in usual if one), default=0)
 
 
-def _unknown_end(held: Sequence[Holds], left: Sequence[int | None]) -> str:
-    if None not in left:
-        return ""
-    job = next((one.job for one in held if one.expected_left_ms is None), "a job")
-    return f"how long {job} will take: none of its past runs succeeded"
+def holders_of(ground: Ground, machines: Iterable[Machine]) -> list[Open]:
+    """The jobs that hold the slots of these runners, the longest first."""
+    holders = [held for one in machines for held in ground.held_by.get(one.runner, ())]
+    return sorted(holders, key=lambda one: (one.entered, one.seq))
 
 
-def _unknown_ahead(wait: int | None, position: int) -> str:
-    return "how long the jobs before it will take" if wait is None and position > 1 else ""
+def drained_with_room(ground: Ground, job: Open) -> list[Machine]:
+    """Runners that fit and have free slots, but take nothing new."""
+    wanted = frozenset(job.labels)
+    drained = [one for one in ground.present if one.state == "draining" and one.labels >= wanted]
+    return [one for one in drained if ground.room(one) > 0][:HOLDERS_MOST]
 
 
-CHECKS: Final[tuple[Check, ...]] = (paused, rests, not_offered, group_full, slots_busy)
+def _drained_room(ground: Ground, one: Machine) -> str:
+    by = person(one.drained_by) if one.drained_by else "somebody"
+    age = span((ground.now_us - one.changed) // 1000)
+    room = counted(ground.room(one), "free slot")
+    return f"{one.runner} fits and has {room}, but takes nothing new: {by} drained it {age} ago{because(one.reason)}"
+
+
+CHECKS: Final[tuple[Check, ...]] = (paused, rests, _not_offered, group_full, slots_busy)
 """In this order: the first that applies is the cause, the others are said beside it."""

@@ -6,7 +6,8 @@ that merely wait for other jobs are not told one by one: they stand behind what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
@@ -14,15 +15,16 @@ import msgspec
 from headway.core.clock import from_us
 from headway.core.errors import NotFoundError
 from headway.core.states import State
-from headway.projections.answers import Finding, Service, WhyAll, WhyJob, WhyRun
+from headway.projections.answers import Finding, Service, WhyAll, WhyGroup, WhyJob, WhyRun
 from headway.projections.causes import Cause
 from headway.projections.due import DUE_US, due, trouble_of
 from headway.projections.endings import WAS, attempt_words, blocker_of, jobs_of, why_ended, why_run_ended
-from headway.projections.expected import usual
+from headway.projections.expected import Kind, past_of
 from headway.projections.ground import (
     ADMITTED,
     HELD_STATES,
     JOB_SELECT,
+    QUEUED,
     RUN_SELECT,
     Ground,
     Moment,
@@ -31,37 +33,39 @@ from headway.projections.ground import (
     ground_of,
     last_event,
     rows,
+    whole,
 )
+from headway.projections.groups import first_of, group_record, key_of, packs_of
 from headway.projections.judging import Close, behind, judge, waits
+from headway.projections.offered import nearest
 from headway.projections.queued import Lines
-from headway.projections.store import Connection
+from headway.projections.reader import Connection
 from headway.projections.tables import AttemptRow, long_id, quoted
 from headway.projections.words import listed, person, span
 
 LIMIT: Final = 50
 BEHIND_MOST: Final = 20
+FORESEEN_MOST: Final = 1000
+"""So many holders, and so many in line, are gone through for what they are."""
 
 
 async def why_all(db: Connection, moment: Moment, *, limit: int = LIMIT) -> WhyAll:
     """Everything that waits, the longest waiting first."""
     ground = await ground_of(db, moment)
-    ground.usual = await usual(db, map(ground.kind_of, _foreseen(ground, ground.jobs)))
-    waiting = [job for job in ground.jobs if waits(ground, job)]
+    ground.known = await past_of(db, _foreseen(ground, ground.jobs))
+    waiting = [job for job in ground.jobs if job.state == QUEUED or waits(ground, job)]
     alone = [run for run in ground.runs.values() if run.over == run.jobs or run.known < run.jobs]
-    folded = sum(1 for job in ground.jobs if job.state == ADMITTED and ground.waits_on(job))
-    everything: list[Open | Run] = [*waiting, *alone]
-    everything.sort(key=_age)
-    told = everything[:limit]
-    jobs = await _told(db, ground, [one for one in told if isinstance(one, Open)])
-    by_key = {(one.run, one.job): one for one in jobs}
+    folded = sum(1 for job in ground.jobs if job.state == ADMITTED) - sum(1 for job in waiting if job.state == ADMITTED)
+    everything: list[Open | Run] = [*waiting]
+    if alone:
+        everything = sorted([*waiting, *alone], key=_age)
+    told, groups = await _grouped(db, ground, everything, limit)
     return WhyAll(
         service=await _trouble(db, moment),
         total=len(everything),
         jobs_waiting=len(waiting) + folded,
-        waiting=[
-            by_key[one.key] if isinstance(one, Open) else _run_record(ground, one, await _why_open(db, ground, one))
-            for one in told
-        ],
+        waiting=told,
+        groups=groups,
     )
 
 
@@ -73,25 +77,61 @@ async def why_run(db: Connection, moment: Moment, *, run: str, job: str = "", li
     head, over = found[0], found[0].outcome is not None
     ground = Ground(moment, runs=[head], jobs=[], machines=[]) if over else await ground_of(db, moment)
     ground.runs.setdefault(run, head)
-    mine = list(ground.open_of.get(run, {}).values())
-    if job:
-        mine = [one for one in await jobs_of(db, run) if one.job == job]
-        if not mine:
-            raise NotFoundError(f"run {run} has no job {job!r}", next=f"'headway show {run}' lists its jobs")
-    ground.usual = await usual(db, map(ground.kind_of, _foreseen(ground, [*mine, *ground.jobs])))
+    mine = [await _asked(db, run, job)] if job else list(ground.open_of.get(run, {}).values())
+    ground.known = await past_of(db, _foreseen(ground, chain(mine, ground.jobs)))
     finding = await why_run_ended(db, head) if over else await _why_open(db, ground, head)
     record, service = _run_record(ground, head, finding), None if over else await _trouble(db, moment)
     if job:
-        [told] = await _told(db, ground, mine)
+        [(told, _)] = (await _told(db, ground, Lines(ground), mine)).values()
         return WhyRun(service=None if told.outcome else service, run=record, total=1, jobs=[], job=told)
     if over:
         failed = f"{JOB_SELECT} where run = ? and outcome = 'failed' order by seq_entered"
         jobs = [Open(*row) for row in await rows(db, failed, run)]
     else:
         jobs = [one for one in mine if one.state != ADMITTED or not ground.waits_on(one)]
-        jobs.sort(key=lambda one: (one.entered, one.seq))
-    shown = await _told(db, ground, jobs[:limit])
-    return WhyRun(service=service, run=record, total=len(jobs), jobs=shown)
+        jobs.sort(key=_age)
+    shown, groups = await _grouped(db, ground, jobs, limit)
+    return WhyRun(service=service, run=record, total=len(jobs), jobs=shown, groups=groups)
+
+
+async def _asked(db: Connection, run: str, job: str) -> Open:
+    """The job that was asked for. Raises NotFoundError, with the name that was meant if one is near."""
+    known = {one.job: one for one in await jobs_of(db, run)}
+    if job in known:
+        return known[job]
+    near = nearest(job, known)
+    meant = f"did you mean {near!r}? " if near else ""
+    raise NotFoundError(f"run {run} has no job {job!r}", next=f"{meant}'headway show {run}' lists its jobs")
+
+
+async def _grouped(
+    db: Connection, ground: Ground, everything: Sequence[Open | Run], limit: int
+) -> tuple[list[WhyJob], list[WhyGroup]]:
+    """The first ones of these, each for itself; and all of them by groups, the first ones of those."""
+    found, lines = packs_of(ground, everything), Lines(ground)
+    packs, numbers = list(found.values())[:limit], {key: at for at, key in enumerate(found, 1)}
+    firsts = [pack if isinstance(pack, Run) else first_of(pack) for pack in packs]
+    wanted = {one.key: one for one in (*everything[:limit], *firsts) if isinstance(one, Open)}
+    judged = await _told(db, ground, lines, list(wanted.values()))
+    told = {
+        key: (msgspec.structs.replace(one, group=numbers[key_of(ground, wanted[key])]), finding)
+        for key, (one, finding) in judged.items()
+    }
+    runs = {one.run: one for one in (*everything[:limit], *firsts) if isinstance(one, Run)}
+    for run in runs.values():
+        finding = await _why_open(db, ground, run)
+        record = msgspec.structs.replace(_run_record(ground, run, finding), group=numbers[(run.run,)])
+        told[(run.run, "")] = (record, finding)
+    waiting = [told[_key(one)][0] for one in everything[:limit]]
+    groups = []
+    for pack, first in zip(packs, firsts, strict=True):
+        record, finding = told[_key(first)]
+        groups.append(group_record(ground, lines, pack, first=record, finding=finding))
+    return waiting, groups
+
+
+def _key(one: Open | Run) -> tuple[str, str]:
+    return one.key if isinstance(one, Open) else (one.run, "")
 
 
 async def _trouble(db: Connection, moment: Moment) -> Service | None:
@@ -107,25 +147,31 @@ def _age(one: Open | Run) -> tuple[int, int]:
     return (one.entered, one.seq) if isinstance(one, Open) else (one.admitted, one.seq)
 
 
-def _foreseen(ground: Ground, jobs: Iterable[Open]) -> list[Open]:
-    """The jobs whose usual time matters: first those that hold slots, then those in line, the longest first."""
-    known = [one for one in jobs if one.run in ground.runs and one.outcome is None and one.state != ADMITTED]
-    return sorted(known, key=lambda one: (one.state not in HELD_STATES, one.entered))
+def _foreseen(ground: Ground, jobs: Iterable[Open]) -> Iterator[Kind]:
+    """The kinds of jobs whose usual time matters: first of those that hold slots, then of those in line."""
+    holders = sorted((one for held in ground.held_by.values() for one in held), key=_age)
+    waiting = (one for one in jobs if one.outcome is None and one.state not in (ADMITTED, *HELD_STATES))
+    for one in chain(islice(holders, FORESEEN_MOST), islice(waiting, FORESEEN_MOST)):
+        if one.run in ground.runs:
+            yield ground.kind_of(one)
 
 
-async def _told(db: Connection, ground: Ground, jobs: Sequence[Open]) -> list[WhyJob]:
-    """What there is to say of these jobs."""
-    lines = Lines(ground)
-    closely = await _closely(db, ground, [one for one in jobs if one.outcome is None])
-    told = []
-    for job in jobs:
+async def _told(
+    db: Connection, ground: Ground, lines: Lines, jobs: Sequence[Open]
+) -> dict[tuple[str, str], tuple[WhyJob, Finding]]:
+    """What there is to say of these jobs, and how it was found, by their keys."""
+    read = await whole(db, jobs)
+    complete = [read.get(job.key, job) for job in jobs]
+    closely = await _closely(db, ground, [one for one in complete if one.outcome is None])
+    told = {}
+    for job in complete:
         if job.outcome is not None:
             finding = await why_ended(db, ground.runs[job.run], job)
         else:
             finding = judge(ground, lines, job, closely.get(job.key, Close()))
         if finding.cause in (Cause.UNEXPLAINED, Cause.PAUSED_RUN):
             finding = await _checked(db, ground, job, finding)
-        told.append(_job_record(ground, job, finding))
+        told[job.key] = (_job_record(ground, job, finding), finding)
     return told
 
 
@@ -182,7 +228,7 @@ def _json(keys: Sequence[tuple[str, str, int]]) -> str:
 
 def _job_record(ground: Ground, job: Open, finding: Finding) -> WhyJob:
     run = ground.runs[job.run]
-    held_up = behind(ground, job) if job.outcome is None else []
+    held_up = behind(ground, [job]) if job.outcome is None else []
     since = job.entered
     return WhyJob(
         run=job.run,

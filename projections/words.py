@@ -11,28 +11,22 @@ NAMED_MOST: Final = 3
 
 
 def span(milliseconds: int) -> str:
-    """A length of time in at most two units: 250ms, 4.2s, 12s, 3m 20s, 2h 5m, 3d 4h."""
-    milliseconds = max(0, milliseconds)
-    if milliseconds < 1000:
-        return f"{milliseconds}ms"
-    if milliseconds < 10_000:
-        return f"{milliseconds // 100 / 10:g}s"
-    seconds = milliseconds // 1000
-    for below, size, unit, small, smaller in (
-        (60, 1, "s", 0, ""),
-        (3600, 60, "m", 1, "s"),
-        (86400, 3600, "h", 60, "m"),
-    ):
-        if seconds < below:
-            rest = seconds % size // small if small else 0
-            return f"{seconds // size}{unit}" + (f" {rest}{smaller}" if rest else "")
-    hours = seconds % 86400 // 3600
-    return f"{seconds // 86400}d" + (f" {hours}h" if hours else "")
+    """A length of time in at most two units, as all of Headway says it: 0.4s, 12.3s, 3m 20s, 2h 5m, 3d 4h."""
+    seconds = max(0, milliseconds) / 1000
+    if seconds < 59.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
 
 
 def about(milliseconds: int) -> str:
     """A length of time that is only expected, to the second."""
-    return f"about {span(milliseconds if milliseconds < 10_000 else (milliseconds + 500) // 1000 * 1000)}"
+    seconds = round(milliseconds / 1000)
+    return f"about {f'{seconds}s' if 10 <= seconds < 60 else span(milliseconds)}"
 
 
 def listed(names: Sequence[str], *, most: int = NAMED_MOST) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import msgspec
@@ -13,8 +12,6 @@ from headway.core.clock import rfc3339
 from headway.core.errors import NotFoundError, UsageError
 from headway.projections.answers import WhyAll, WhyRun
 from headway.projections.ground import Moment
-from headway.projections.records import Live
-from headway.projections.store import Connection
 from headway.projections.why import LIMIT, why_all, why_run
 
 LIMIT_MOST: Final = 1000
@@ -24,13 +21,12 @@ PATIENCE_SECONDS: Final = 1.0
 
 async def why(view: View, request: Request) -> Answers:
     """What everything waits for; with a run what that one, with a job what that job waits for, or how it ended."""
-    limit = int(request.number("limit", LIMIT))
+    limit = request.count("limit", LIMIT)
     if not 1 <= limit <= LIMIT_MOST:
         raise UsageError(f"limit must be from 1 to {LIMIT_MOST}", next="leave it out for 50")
     up = await view.caught_up(seconds=PATIENCE_SECONDS)
-    view = Impatient(view)
-    run = await run_of(view, request) if request.text("run") else ""
-    async with look(view, request) as sight:
+    run = await run_of(view, request, patient=False) if request.text("run") else ""
+    async with look(view, request, patient=False) as sight:
         live = None if sight.past else view.live()
         if live is not None and not up and not live.log_trouble:
             live = msgspec.structs.replace(live, log_trouble="the log does not answer")
@@ -47,34 +43,3 @@ async def why(view: View, request: Request) -> Answers:
         else:
             found = await why_all(sight.db, moment, limit=limit)
     yield answer(found, sight)
-
-
-class Impatient:
-    """A view that gives the tables as far as they go, when the log is away and they cannot catch up."""
-
-    def __init__(self, view: View) -> None:
-        self.clock = view.clock
-        self.blobs = view.blobs
-        self.path = view.path
-        self.log = view.log
-        self._view = view
-
-    def present(self, *, patient: bool = False) -> AbstractAsyncContextManager[Connection]:
-        """The tables as far as they go."""
-        return self._view.present(patient=patient)
-
-    async def caught_up(self, *, seconds: float) -> bool:
-        """Whether the tables have all that was written."""
-        return await self._view.caught_up(seconds=seconds)
-
-    def live(self) -> Live | None:
-        """What the service knows."""
-        return self._view.live()
-
-    async def output(self, run: str, job: str, attempt: int) -> list[bytes]:
-        """What the output stream holds of an attempt."""
-        return await self._view.output(run, job, attempt)
-
-    async def project(self, folder: str) -> str:
-        """The project of a folder."""
-        return await self._view.project(folder)

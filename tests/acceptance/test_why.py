@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.product import Product
-from tests.acceptance.whys import start_extra, submit, until, waits, why
+from tests.acceptance.whys import same, start_extra, submit, until, waits, why
 from tests.waiting import wait_until
 
 
@@ -66,10 +66,10 @@ def test_behind_a_full_slot(product: Product, tmp_path: Path) -> None:
         "  lint  queued for T: the only slot that fits is taken by build for T, usually T (of 1 past run); "
         "it is number 1 of 2 in line"
     )
-    assert re.fullmatch(
-        r"    → the end of build: a slot is expected (any moment|in about T) \(of 1 past run\)", printed[2]
-    )
-    assert printed[3].startswith("  build  executing for T: runner local-ID executes it, step hold for T; in all it")
+    expected = r"(: a slot is expected in about T \(of|, which takes longer than usual \(T, of) 1 past run\)"
+    assert re.fullmatch(rf"    → the end of build{expected}", printed[2])
+    [build] = [line for line in printed if line.startswith("  build")]
+    assert build.startswith("  build  executing for T: runner local-ID executes it, step 'hold' for T; in all it")
     (tmp_path / "gate").touch()
     product.ok("wait", busy, other)
 
@@ -136,7 +136,7 @@ def test_paused_by_whom(product: Product) -> None:
 
 def test_back_off_until_when(product: Product) -> None:
     """The attempt that failed, and when the next one may start."""
-    product.environ["HEADWAY_RETRY_BACKOFF_SECONDS"] = "30"
+    product.environ |= {"HEADWAY_RETRY_BACKOFF_SECONDS": "30", "TZ": "Asia/Tokyo"}
     run = submit(product, {"flaky": {"steps": ["false"], "retry_count": 1}})
     waits(product, run, "flaky", "back_off")
     assert why(product).splitlines() == [
@@ -144,6 +144,9 @@ def test_back_off_until_when(product: Product) -> None:
         "  flaky  queued for T: attempt 1 failed, so attempt 2 rests for another T, until TIME",
         "    → time: it is in line for a slot in T",
     ]
+    shown = re.search(r"backs off until (\S+?),", product.ok("show", run))
+    assert shown is not None
+    assert f", until {shown[1]}\n" in product.ok("why")
 
 
 def test_skipped_and_failed(product: Product) -> None:
@@ -155,10 +158,12 @@ def test_skipped_and_failed(product: Product) -> None:
     }
     run = submit(product, jobs)
     product.run("wait", run)
-    assert why(product, run).splitlines() == [
-        "run RUN  failed T ago: it failed after T: build failed, and for that 2 jobs were skipped",
+    printed = why(product, run).splitlines()
+    words = "  build  failed T ago, after T on local-ID: step 'compile' exited with code 3; what took longest was "
+    assert printed.pop(2).startswith(words)
+    assert printed == [
+        "run RUN  failed T ago, after T: build failed, and for that 2 jobs were skipped",
         "  → headway logs RUN build has what it printed",
-        "  build  failed T ago: it failed after T on local-ID: step compile exited with code 3",
         "    → headway logs RUN build has what it printed",
     ]
     assert why(product, run, "ship").splitlines()[1:] == [
@@ -181,15 +186,49 @@ def test_cancelled_by_whom(product: Product, tmp_path: Path) -> None:
     ]
 
 
+def test_a_job_that_ran_into_its_timeout(product: Product) -> None:
+    """The reason is the time-out, as `show` says it, and not the signal that ended the step."""
+    run = submit(product, {"slow": {"steps": ["sleep 30"], "timeout": "1s"}})
+    product.run("wait", run)
+    reason = "step 'sleep 30' ran into the job's timeout of T"
+    assert reason in same(product.ok("show", run))
+    assert (
+        why(product, run, "slow").splitlines()[1].startswith(f"  slow  failed T ago, after T on local-ID: {reason}; ")
+    )
+
+
+def test_one_glance_at_three_hundred_jobs(product: Product, tmp_path: Path) -> None:
+    """What waits for the same is one block, so all of it fits on a screen; each job still has its own answer."""
+    product.environ["HEADWAY_SLOTS"] = "2"
+    held = {name: until(tmp_path / "gate") for name in ("a", "b")}
+    jobs = {f"t{at:03}": {"steps": ["true"]} for at in range(296)}
+    gpu = {name: {"steps": ["true"], "runs_on": ["gpu"]} for name in ("g1", "g2")}
+    run = submit(product, held | jobs | gpu)
+    waits(product, run, "b", "executing")
+    waits(product, run, "t295", "slots")
+    for words in ((), (run,)):
+        printed = why(product, *words).splitlines()
+        assert len(printed) < 40
+        [line] = [one for one in printed if one.startswith("  296 jobs (t000, t001, t002, ...)  queued for up to T: ")]
+        assert "all 2 slots that fit are taken by a for T and b for T; next is t000" in line
+        assert any(
+            one.startswith("  2 jobs (g1, g2)  queued for up to T: no runner has the label gpu") for one in printed
+        )
+    assert "it is number 3 of 296 in line" in why(product, run, "t002")
+    found = product.json("why", run, "--limit", "300")
+    assert (len(found["jobs"]), len({one["group"] for one in found["jobs"]})) == (300, len(found["groups"]))
+    product.ok("cancel", run)
+
+
 def test_finished_and_what_took_longest(product: Product) -> None:
     """The state and the job that took longest, from the timeline."""
     run = submit(product, {"build": {"steps": ["sleep 0.6"]}, "lint": {"steps": ["true"]}})
     product.ok("wait", run)
     assert why(product, run) == (
-        "run RUN  succeeded T ago: it succeeded after T, 2 jobs; what took longest was build executing on local-ID, T\n"
+        "run RUN  succeeded T ago, after T, 2 jobs; what took longest was build executing on local-ID, T\n"
     )
     assert why(product, run, "build").splitlines()[1:] == [
-        "  build  succeeded T ago: it succeeded after T on local-ID; what took longest was executing, T"
+        "  build  succeeded T ago, after T on local-ID; what took longest was executing, T"
     ]
 
 
@@ -264,6 +303,12 @@ def test_as_it_was_then(product: Product, tmp_path: Path) -> None:
     assert printed[1].startswith(
         "  test  admitted for T: it waits for build, executing for T: runner local-ID executes"
     )
+
+
+def test_a_mistyped_job(product: Product) -> None:
+    """The one that was meant is named."""
+    run = submit(product, {"compile": {"steps": ["true"]}})
+    assert "did you mean 'compile'?" in product.fails(4, "why", run, "complie")
 
 
 @pytest.mark.parametrize("words", [("nope",), ("@", "nojob")])

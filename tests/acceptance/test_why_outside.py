@@ -46,7 +46,7 @@ async def test_a_full_concurrency_group(tmp_path: Path) -> None:
                 "  ship  queued for T: its concurrency group production allows 1 at a time, and is taken by ship of "
                 "run RUN for T; it is number 1 of 1 in line for it",
                 "    → the end of ship",
-                "    not known: how long ship will take: none of its past runs succeeded",
+                "    not known: how long ship will take: it has not run before",
             ]
             (tmp_path / "gate").touch()
             product.ok("wait", one, two)

@@ -7,7 +7,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from headway.core.events import Failure, JobAttemptFailed, JobCancelRequested, JobCompleted, RunCancelRequested
+from headway.cli.text import duration
+from headway.core.events import (
+    Failure,
+    JobAttemptFailed,
+    JobCancelRequested,
+    JobCompleted,
+    JobLost,
+    RunCancelRequested,
+    StepFinished,
+)
 from headway.core.states import Outcome
 from headway.projections.answers import WhyAll, WhyRun
 from headway.projections.causes import CAUSES, Cause, causes_page
@@ -42,12 +51,12 @@ async def test_a_run_that_succeeded_says_what_took_longest(told: Told) -> None:
     found = (await told.run(run)).run
     assert found.cause is Cause.SUCCEEDED
     assert found.words == (
-        "it succeeded after 4m 30s, 2 jobs; what took longest was build waiting for a slot, 3m 20s; "
-        "the longest job was test, 1m"
+        "it succeeded after 4m 30s, 2 jobs; what took longest was build being queued, 3m 20s; "
+        "the longest job was test, 1m 0s"
     )
     assert [(one.job, one.state) for one in found.facts.longest[:2]] == [("build", "queued"), ("test", "executing")]
     job = await told.job(run, "test")
-    assert job.words == f"it succeeded after 1m on {RUNNER}; what took longest was executing, 1m"
+    assert job.words == f"it succeeded after 1m 0s on {RUNNER}; what took longest was executing, 1m 0s"
     assert (job.unblocks, job.unknown) == ("", "")
 
 
@@ -67,9 +76,11 @@ async def test_a_failed_run_names_the_job_that_failed_first_and_what_was_skipped
     told.history.end(run, Outcome.FAILED, jobs=4)
     found = await told.run(run)
     assert found.run.cause is Cause.FAILED
-    assert found.run.words == "it failed after 3s: build failed, and for that 2 jobs were skipped"
+    assert found.run.words == "it failed after 3.0s: build failed, and for that 2 jobs were skipped"
     assert [one.job for one in found.jobs] == ["build"]
-    assert found.jobs[0].words == f"it failed after 3s on {RUNNER}: step make exited with code 2"
+    assert found.jobs[0].words == (
+        f"it failed after 3.0s on {RUNNER}: make exited with 2; what took longest was executing, 3.0s"
+    )
     assert (found.jobs[0].facts.exit_code, found.jobs[0].facts.failure_class) == (2, "caller_fixable")
     test, ship = await told.job(run, "test"), await told.job(run, "ship")
     assert (test.cause, test.words) == (Cause.SKIPPED, "its condition success() did not hold: build failed")
@@ -93,25 +104,89 @@ async def test_a_job_that_was_tried_again_tells_of_every_attempt(told: Told) -> 
     told.history.complete(run, "build", attempt=3)
     found = await told.job(run, "build")
     assert [one.words for one in found.facts.attempts] == [
-        f"attempt 1 was lost with {RUNNER} after 20s: silent for 15 s",
-        f"attempt 2 failed on {RUNNER} after 4ms: make exited with 2",
+        f"attempt 1 was lost with {RUNNER} after 20.0s: silent for 15 s",
+        f"attempt 2 failed on {RUNNER} after 0.0s: make exited with 2",
     ]
-    assert found.words.startswith(f"it succeeded after 4ms on {RUNNER}, in attempt 3 (attempt 2 failed on ")
+    assert found.words == (
+        f"it succeeded after 0.0s on {RUNNER}, in attempt 3; what took longest was executing in attempt 1, 20.0s"
+    )
 
 
 async def test_a_job_whose_every_attempt_was_lost(told: Told) -> None:
-    """No step failed: its runners were lost too often."""
+    """No step failed: how many attempts were lost is said, and which runner was lost last, and why."""
+    told.history.register()
+    one, two = told.admit({"build": {}}), told.admit({"build": {}})
+    told.execute(one, "build", RUNNER)
+    told.history.lose(one, "build")
+    told.execute(two, "build", RUNNER)
+    told.history.lose(two, "build")
+    told.history.queue(two, "build", attempt=2, reason="lost")
+    told.execute(two, "build", "f-1234", attempt=2, queue=False)
+    lost = JobLost(runner="f-1234", reason="runner f-1234 is gone: it has been silent for 15 s")
+    told.history.say(lost, run=two, job="build", attempt=2)
+    for run, attempt in ((one, 1), (two, 2)):
+        reason = "attempts were lost with their runners"
+        failure = Failure(failure_class="transient", reason=reason)
+        completed = JobCompleted(outcome=Outcome.FAILED, reason=reason, failure=failure)
+        told.history.say(completed, run=run, job="build", attempt=attempt)
+    found = await told.job(one, "build")
+    assert (found.cause, found.words) == (
+        Cause.LOST_RUNNER,
+        f"it failed after its only attempt was lost with {RUNNER} (silent for 15 s)",
+    )
+    found = await told.job(two, "build")
+    assert (found.cause, found.words) == (
+        Cause.LOST_RUNNER,
+        "it failed after 2 attempts were lost, the last with f-1234 (it has been silent for 15 s)",
+    )
+
+
+async def test_the_reason_that_was_given_comes_before_how_the_step_ended(told: Told) -> None:
+    """A step that ran into the job's timeout was ended by a signal, which says nothing."""
+    told.history.register()
+    run = told.admit({"slow": {}})
+    told.execute(run, "slow", RUNNER)
+    told.history.clock.advance(1)
+    facts = [told.history.fact(run, "slow", 1) for _ in range(2)]
+    ended = StepFinished(fact=facts[0], step=0, name="make", outcome=Outcome.FAILED, signal="SIGTERM", duration_ms=1000)
+    told.history.say(ended, run=run, job="slow", attempt=1)
+    reason = "step 'make' ran into the job's timeout of 1 s"
+    failure = Failure(failure_class="caller_fixable", reason=reason, step=0)
+    completed = JobCompleted(outcome=Outcome.FAILED, fact=facts[1], failure=failure)
+    told.history.say(completed, run=run, job="slow", attempt=1)
+    found = await told.job(run, "slow")
+    assert found.words == f"it failed after 1.0s on {RUNNER}: {reason}; what took longest was executing, 1.0s"
+
+
+async def test_a_rest_after_a_failed_attempt_is_no_waiting_in_line(told: Told) -> None:
+    """What took longest tells the rest from what was queued after it; which pause or slot that was is not known."""
+    told.history.register()
+    run = told.admit({"flaky": {"retry_count": 1}})
+    told.execute(run, "flaky", RUNNER)
+    told.history.fail_attempt(run, "flaky")
+    told.rest(run, "flaky", attempt=2, seconds=3.7)
+    told.history.clock.advance(6)
+    told.execute(run, "flaky", RUNNER, attempt=2, queue=False)
+    told.history.complete(run, "flaky", attempt=2)
+    told.history.end(run)
+    found = await told.job(run, "flaky")
+    assert found.words.endswith("; what took longest was backing off after attempt 1, 3.7s")
+    assert [(one.state, one.phase, one.duration_ms) for one in found.facts.longest[:2]] == [
+        ("queued", "back-off", 3699),
+        ("queued", "", 2302),
+    ]
+    assert "was flaky backing off after attempt 1, 3.7s" in (await told.run(run)).run.words
+
+
+async def test_a_cancellation_without_a_reason_gives_none(told: Told) -> None:
+    """The word that a runner puts where no reason was given is not one."""
     told.history.register()
     run = told.admit({"build": {}})
     told.execute(run, "build", RUNNER)
-    told.history.lose(run, "build")
-    reason = "3 attempts were lost with their runners"
-    failure = Failure(failure_class="transient", reason=reason)
-    told.history.say(
-        JobCompleted(outcome=Outcome.FAILED, reason=reason, failure=failure), run=run, job="build", attempt=1
-    )
-    found = await told.job(run, "build")
-    assert (found.cause, found.words.partition(": ")[2]) == (Cause.LOST_RUNNER, reason)
+    told.history.say(RunCancelRequested(), run=run, actor="user:root")
+    cancelled = JobCompleted(outcome=Outcome.CANCELLED, fact=told.history.fact(run, "build", 1), reason="cancelled")
+    told.history.say(cancelled, run=run, job="build", attempt=1)
+    assert (await told.job(run, "build")).words == "root cancelled the run"
 
 
 async def test_who_cancelled_what_and_why(told: Told) -> None:
@@ -125,7 +200,7 @@ async def test_who_cancelled_what_and_why(told: Told) -> None:
     found = await told.run(run)
     assert (found.run.cause, found.run.words) == (
         Cause.CANCELLED,
-        "ada cancelled it: wrong branch; it was over after 7ms",
+        "ada cancelled it: wrong branch; it was over after 0.0s",
     )
     assert (await told.job(run, "build")).words == "ada cancelled the run: wrong branch"
     one = told.admit({"build": {}}, queue=["build"])
@@ -133,7 +208,7 @@ async def test_who_cancelled_what_and_why(told: Told) -> None:
     told.history.drop(one, "build", Outcome.CANCELLED, attempt=1, reason="not this")
     told.history.end(one, Outcome.CANCELLED)
     assert (await told.job(one, "build")).words == "grace cancelled it: not this"
-    assert (await told.run(one)).run.words == "grace cancelled its job build: not this; it was over after 5ms"
+    assert (await told.run(one)).run.words == "grace cancelled its job build: not this; it was over after 0.0s"
 
 
 async def test_a_job_whose_next_attempt_has_not_been_said(told: Told) -> None:
@@ -146,7 +221,7 @@ async def test_a_job_whose_next_attempt_has_not_been_said(told: Told) -> None:
     told.history.say(JobAttemptFailed(fact=fact, failure=failure), run=run, job="build", attempt=1)
     found = await told.job(run, "build")
     assert found.cause is Cause.DUE
-    assert found.words.startswith(f"attempt 1 failed on {RUNNER} after 4ms: make exited with 2")
+    assert found.words.startswith(f"attempt 1 failed on {RUNNER} after 0.0s: make exited with 2")
 
 
 async def test_no_more_past_runs_count_than_the_last_ones(told: Told) -> None:
@@ -198,13 +273,13 @@ def test_the_page_of_causes_is_printed_from_the_table() -> None:
 @pytest.mark.parametrize(
     ("milliseconds", "words"),
     [
-        *((-5, "0ms"), (0, "0ms"), (999, "999ms"), (1000, "1s"), (4250, "4.2s"), (12_900, "12s"), (60_000, "1m")),
-        *((200_000, "3m 20s"), (3_600_000, "1h"), (7_500_000, "2h 5m"), (90_000_000, "1d 1h"), (172_800_000, "2d")),
+        *((-5, "0.0s"), (0, "0.0s"), (669, "0.7s"), (1000, "1.0s"), (12_900, "12.9s"), (59_949, "59.9s")),
+        *((59_950, "1m 0s"), (200_000, "3m 20s"), (3_600_000, "1h 0m"), (7_500_000, "2h 5m"), (90_000_000, "1d 1h")),
     ],
 )
 def test_lengths_of_time(milliseconds: int, words: str) -> None:
-    """In at most two units, the smaller one left out when it is nothing."""
-    assert span(milliseconds) == words
+    """In at most two units, and as the command says them itself beside it."""
+    assert span(milliseconds) == duration(milliseconds / 1000) == words
 
 
 def test_small_words() -> None:
