@@ -1,7 +1,8 @@
 """Whether a log is what its events say it is: their order, the chain of each run, its seal and its outcome.
 
 `Chain` takes entries in the order of the log and keeps, for each unfinished run, the number and the digest of its last
-event; so it needs no more memory than the coordinator does. After something wrong it goes on from what is there:
+event, as the coordinator does; and of each run that is over its id and where it ended, which is 200 bytes a run and
+grows with the log: nothing may come after an end, however late. After something wrong it goes on from what is there:
 a missing event is named once, and not again with every event after it.
 
 An event's own name on the log comes of its bytes, and the next event of its run repeats their digest. So a changed

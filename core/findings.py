@@ -42,13 +42,13 @@ class Findings:
         self.kept: list[Finding] = []
         self.left_out = 0
         self.failed = False
-        self._count: dict[tuple[str, str], int] = {}
+        self._count: dict[tuple[str, str, str], int] = {}
 
     def add(self, found: list[Finding]) -> None:
         """Keep these, or count them."""
         for one in found:
             self.failed = self.failed or one.level == ERROR
-            alike = (one.code, one.table)
+            alike = (one.code, one.table, one.level)
             number = self._count[alike] = self._count.get(alike, 0) + 1
             if number <= ALIKE_MAX:
                 self.kept.append(one)

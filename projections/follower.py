@@ -17,8 +17,9 @@ from headway.core.envelope import Recorded
 from headway.core.errors import BrokenError, HeadwayError, UnavailableError
 from headway.core.log import Log, Unknown
 from headway.projections.apply import Fold, fold_batch
+from headway.projections.place import DamagedError, StoreError
 from headway.projections.rebuild import Scratch, Told
-from headway.projections.store import DamagedError, Store, StoreError
+from headway.projections.store import Store
 
 PAUSE_SECONDS: Final = 0.2
 PAUSE_SECONDS_MAX: Final = 5.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -16,8 +16,11 @@ import msgspec
 
 from headway.core.errors import UnavailableError
 from headway.core.log import Log
+from headway.core.server_config import free_bytes
 from headway.projections.apply import Fold, fold_batch
-from headway.projections.store import Store, open_reader, take_place
+from headway.projections.reader import open_reader
+from headway.projections.scratch import Free, alone, leave_room
+from headway.projections.store import Store, take_place
 from headway.projections.tables import ORDER, quoted
 
 DIFFERENCES_MAX: Final = 100
@@ -28,27 +31,37 @@ Told = Callable[[int, int], None]
 
 
 class Scratch:
-    """A new file beside the one it is to replace, filled from the beginning of the log. `told` hears how far it is."""
+    """A new file beside the one it is to replace, filled from the beginning of the log. `told` hears how far it is.
 
-    def __init__(self, log: Log, store: Store) -> None:
+    There is one at a time, and it leaves the log its room on the disk.
+    """
+
+    def __init__(self, log: Log, store: Store, turn: AsyncExitStack, *, free: Free = free_bytes) -> None:
         self.path = store.path
         self.told: Told = lambda position, until: None
         self._log = log
         self._store = store
+        self._turn = turn
+        self._free = free
         self._fold = Fold()
 
     @classmethod
-    async def begin(cls, log: Log, path: Path) -> Self:
+    async def begin(cls, log: Log, path: Path, *, free: Free = free_bytes) -> Self:
         """An empty file for the place of `path`; what an interrupted attempt left is dropped."""
-        return cls(log, await Store.open_scratch(path.with_name(path.name + ".rebuilding")))
+        async with AsyncExitStack() as turn:
+            await turn.enter_async_context(alone(path))
+            store = await Store.open_scratch(path.with_name(path.name + ".rebuilding"))
+            return cls(log, store, turn.pop_all(), free=free)
 
     async def fold(self, *, until: int) -> None:
         """Fold what is not yet folded, up to and with the event `until`."""
         if self._fold.position >= until:
             return
-        async for batch in self._log.read(start=self._fold.position + 1, end=until):
-            await fold_batch(self._fold, self._store, batch)
-            self.told(self._fold.position, until)
+        async with aclosing(self._log.read(start=self._fold.position + 1, end=until)) as batches:
+            async for batch in batches:
+                leave_room(self.path.parent, 2 * sum(len(one.body) for one in batch), free=self._free)
+                await fold_batch(self._fold, self._store, batch)
+                self.told(self._fold.position, until)
         if self._fold.position != until:
             raise UnavailableError(
                 f"the log ended at event {self._fold.position} where {until} was expected", next="try again"
@@ -56,12 +69,14 @@ class Scratch:
 
     async def finish(self) -> None:
         """Make the file whole and close it."""
+        leave_room(self.path.parent, self.path.stat().st_size // 2, free=self._free)
         await self._store.finish()
 
     async def close(self) -> None:
         """Drop whatever has not taken its place."""
-        await self._store.close()
-        self._store.remove()
+        async with self._turn:
+            await self._store.close()
+            self._store.remove()
 
 
 async def rebuild(log: Log, path: Path) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -19,13 +19,16 @@ import aiosqlite
 
 from headway.core.chain import Read, named, read_entry
 from headway.core.envelope import Recorded, digest
-from headway.core.errors import UnavailableError
 from headway.core.findings import Finding
 from headway.core.log import Stored
+from headway.core.server_config import free_bytes
 from headway.projections.apply import Fold
+from headway.projections.place import StoreError
+from headway.projections.reader import open_reader
 from headway.projections.rebuild import Difference, differences
 from headway.projections.schema import SCHEMA_VERSION
-from headway.projections.store import Store, StoreError, open_reader
+from headway.projections.scratch import Free, leave_room
+from headway.projections.store import Store
 from headway.projections.tables import Changes, EventRow
 
 AT_ONCE: Final = 500
@@ -36,7 +39,8 @@ SCRATCH: Final = ".verifying-"
 AGAIN: Final = "the tables are made of the log again by 'headway projections rebuild'"
 GONE: Final = "the log has lost it: restore a backup, and keep the tables' file until then"
 
-_made = 0
+TROUBLE: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM)
+"""What SQLite may say that tells nothing of the file it reads."""
 
 
 @asynccontextmanager
@@ -69,24 +73,27 @@ async def other_version(db: aiosqlite.Connection) -> list[Finding]:
 
 
 class Refold:
-    """The log folded anew into a scratch file, up to the event `until`. `trouble` says why that came to an end."""
+    """The log folded anew into a scratch file, up to the event `until`. `trouble` says why that came to an end.
 
-    def __init__(self, store: Store, db: aiosqlite.Connection, until: int) -> None:
+    There may be one at a time for the same tables in a process.
+    """
+
+    def __init__(self, store: Store, db: aiosqlite.Connection, until: int, *, free: Free = free_bytes) -> None:
         self.trouble = ""
         self.until = until
         self.rows = 0
         self._store = store
         self._db = db
         self._fold = Fold()
+        self._free = free
         self._holes: set[int] = set()
 
     @classmethod
-    async def begin(cls, path: Path, db: aiosqlite.Connection, until: int) -> Self:
+    async def begin(cls, path: Path, db: aiosqlite.Connection, until: int, *, free: Free = free_bytes) -> Self:
         """An empty file beside the tables, for as many bytes as they have. What a verifier left that died goes."""
-        global _made
-        _made += 1
         _remove_left(path)
-        return cls(await Store.open_scratch(path.with_name(f"{path.name}{SCRATCH}{os.getpid()}-{_made}")), db, until)
+        store = await Store.open_scratch(path.with_name(f"{path.name}{SCRATCH}{os.getpid()}"))
+        return cls(store, db, until, free=free)
 
     @property
     def position(self) -> int:
@@ -103,6 +110,8 @@ class Refold:
             await self._take(await self._mended(wanted, found))
         except StoreError as error:
             self.trouble = error.message
+        except sqlite3.Error:
+            raise  # the tables', whose copies were wanted
         except Exception as error:  # whatever the log holds: it is to be said, and is no reason to say no more
             self.trouble = f"after event {self.position} the log cannot be folded: {error}"
             found.append(Finding(code="fold", words=self.trouble, seq=self.position + 1, next="report this"))
@@ -114,24 +123,32 @@ class Refold:
         try:
             if not self.trouble:
                 found = await self._fill(self.until)
+                self._leave_room(self._store.path.stat().st_size // 2)
                 await self._store.finish()
-        except StoreError as error:
-            self.trouble = error.message
+        except (StoreError, OSError) as error:
+            self.trouble = str(error)
         return found
 
     async def compare(self) -> AsyncGenerator[list[Finding], None]:
         """What is wrong with the tables, row by row."""
-        async with still(self._store.path) as scratch:
-            yield await _damages(self._db)
-            yield await _shapes(self._db, scratch)
-            try:
-                self.rows = await _row_count(scratch)
-                async for one in differences(self._db, scratch):
-                    if one.table != "events" or one.key[0] not in self._holes:
-                        yield [row_finding(one)]
-            except (sqlite3.Error, TypeError) as error:
-                words = f"the tables cannot be compared: {error}"
-                yield [Finding(code="damaged", words=words, table="meta", next=AGAIN)]
+        try:
+            async with still(self._store.path) as scratch:
+                yield await _damages(self._db)
+                yield await _shapes(self._db, scratch)
+                rows = await _row_count(scratch)
+                async with aclosing(differences(self._db, scratch)) as differing:
+                    async for one in differing:
+                        if one.table != "events" or one.key[0] not in self._holes:
+                            yield [row_finding(one)]
+                self.rows = rows
+        except StoreError as error:
+            self.trouble = error.message
+        except (sqlite3.Error, TypeError) as error:
+            if is_trouble(error):
+                self.trouble = f"they cannot be compared: {error}"
+                return
+            words = f"the tables cannot be compared: {error}"
+            yield [Finding(code="damaged", words=words, table="meta", next=AGAIN)]
 
     async def close(self) -> None:
         """Drop the scratch file."""
@@ -171,11 +188,15 @@ class Refold:
                 mended.append(there)
         return mended
 
+    def _leave_room(self, more_bytes: int) -> None:
+        leave_room(self._store.path.parent, more_bytes, free=self._free)
+
     async def _take(self, entries: list[Read]) -> None:
         for start in range(0, len(entries), AT_ONCE):
             some = entries[start : start + AT_ONCE]
             await self._fold.prepare([recorded for one in some if (recorded := _recorded(one))], self._store.fetch)
             self._holes.update(one.stored.seq for one in some if one.envelope is None)
+            self._leave_room(2 * sum(len(one.stored.body) for one in some))
             await self._store.write(await asyncio.to_thread(_apply, self._fold, some))
             self._fold.settle()
 
@@ -229,6 +250,11 @@ async def _reads(db: aiosqlite.Connection, sql: str, *parameters: object) -> lis
         read_entry(Stored(seq=seq, logged=logged, subject="", id="", body=body))
         for seq, logged, body in await db.execute_fetchall(sql, parameters)
     ]
+
+
+def is_trouble(error: Exception) -> bool:
+    """Whether this keeps tables from being read and says nothing against them."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in TROUBLE
 
 
 def gone(copy: Read, *, where: str = "on the log") -> Finding:
@@ -299,6 +325,8 @@ async def _damages(db: aiosqlite.Connection) -> list[Finding]:
     try:
         said = [str(words) for (words,) in await db.execute_fetchall(f"pragma integrity_check({DAMAGES_SHOWN})")]
     except sqlite3.Error as error:
+        if is_trouble(error):
+            raise
         said = [str(error)]
     return [
         Finding(code="damaged", words=f"the file of the tables is damaged: {words}", table="meta", next=AGAIN)
@@ -337,7 +365,7 @@ def _remove_left(path: Path) -> None:
     """Remove the scratch files of processes that are gone."""
     for file in path.parent.glob(f"{path.name}{SCRATCH}*"):
         pid = file.name.removeprefix(path.name + SCRATCH).partition("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
             with suppress(OSError):
                 file.unlink()
 
@@ -350,8 +378,3 @@ def _alive(pid: int) -> bool:
     except (OSError, OverflowError):
         pass
     return True
-
-
-def unusable(path: Path, error: Exception) -> UnavailableError:
-    """The tables cannot be looked at."""
-    return UnavailableError(f"the tables cannot be read: {error}", next=f"see 'headway doctor'; {AGAIN} ({path.name})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Final
 
 import aiosqlite
@@ -13,6 +14,7 @@ from headway.core.chain import Read, read_entry
 from headway.core.envelope import Recorded
 from headway.core.events import type_of
 from headway.core.findings import Finding
+from headway.core.log import Stored
 from headway.projections.apply import Fold
 from headway.projections.rebuild import Difference
 from headway.projections.tables import (
@@ -27,12 +29,16 @@ from headway.projections.tables import (
     TimelineRow,
     quoted,
 )
-from headway.projections.verifying import AGAIN, events_in, gone, row_finding, value
+from headway.projections.verifying import AGAIN, gone, row_finding
 
 KINDS: Final[tuple[type[Row], ...]] = (RunRow, JobRow, AttemptRow, StepRow)
 OF_RUN: Final = "on the log among its run's"
+TIMES_AT_ONCE: Final = 10_000
+LOGGED: Final = EVENT_COLUMNS.index("logged")
 TIME: Final = EVENT_COLUMNS.index("time")
+BODY: Final = EVENT_COLUMNS.index("body")
 
+Rows = list[tuple[Any, ...]]
 Table = dict[tuple[Any, ...], tuple[Any, ...]]
 
 
@@ -49,64 +55,51 @@ class RunCheck:
         """What is wrong, by the log's entries; what it has lost is taken from the tables' own copies."""
         own = [one for one in entries if one.envelope is None or one.envelope.run == self._run]
         on_log = {one.stored.seq: one for one in own if one.stored.seq <= self._until}
-        kept: dict[int, Read] = {}
-        async for batch in events_in(self._db, until=self._until, run=self._run):
-            kept.update({one.seq: read_entry(one) for one in batch})
-        found = [gone(one, where=OF_RUN) for seq, one in kept.items() if seq not in on_log and one.envelope is not None]
-        found += await self._events(on_log)
-        readable = {seq: one for seq, one in (*kept.items(), *on_log.items()) if one.envelope is not None}
-        times = await self._times(sorted(readable))
-        changes = await asyncio.to_thread(_fold, [readable[seq] for seq in sorted(readable)], times)
+        there = await self._copies(on_log)
+        lost = await asyncio.to_thread(_lost, there, on_log, self._until)
+        found = [gone(one, where=OF_RUN) for seq, one in lost.items() if seq not in on_log]
+        readable = {seq: one for seq, one in (*lost.items(), *on_log.items()) if one.envelope is not None}
+        events = [readable[seq] for seq in sorted(readable)]
+        times = await self._times(events, there)
+        found += await asyncio.to_thread(self._events, on_log, there, times)
+        changes = await asyncio.to_thread(_fold, events, times)
         return found + await self._rows(changes)
 
-    async def _events(self, on_log: dict[int, Read]) -> list[Finding]:
-        """The rows of events: all that is in them but the log's time comes of the entry itself."""
+    async def _copies(self, on_log: dict[int, Read]) -> Table:
+        """The rows of events that are said to be of the run, and those in the places of events that are."""
         there: Table = {(row[0],): row for row in await self._select("events", EVENT_COLUMNS, "run = ?", self._run)}
-        right: Table = {}
-        for seq, one in on_log.items():
+        for seq in on_log:
             if (seq,) not in there:
                 rows = await self._select("events", EVENT_COLUMNS, "seq = ?", seq)
                 there.update({(row[0],): row for row in rows})
-            row = _event_row(one, there.get((seq,)))
-            if row is not None:
-                right[(seq,)] = row
-        known = {key: row for key, row in there.items() if key[0] in on_log}
+        return there
+
+    async def _times(self, events: list[Read], there: Table) -> dict[int, int]:
+        """The log's time at these events: the latest at which any event up to there was logged, as long as it is known.
+
+        Where no clock went back that is the event's own. Else all events are looked at that the tables have up to the
+        last of these, once; of the run itself the log's own word counts.
+        """
+        own = {one.stored.seq: one.stored.logged for one in events}
+        stepped = await self._select("meta", ("steps_back",), "steps_back <> ?", 0)
+        if not own or (not stepped and all(row[TIME] == row[LOGGED] for row in there.values())):
+            return own
+        first, last = events[0].stored.seq, events[-1].stored.seq
+        sql = "select coalesce(max(logged), 0) from events where seq < ?"
+        [(latest,)] = await self._db.execute_fetchall(sql, (first,))
+        clock, before = _Clock(own, latest), first - 1
+        while before < last:
+            sql = f"select seq, logged from events where seq > ? and seq <= ? order by seq limit {TIMES_AT_ONCE}"
+            some = [(seq, logged) for seq, logged in await self._db.execute_fetchall(sql, (before, last))]
+            before = some[-1][0] if len(some) == TIMES_AT_ONCE else last
+            await asyncio.to_thread(clock.go_on, some, before)
+        return clock.times
+
+    def _events(self, on_log: dict[int, Read], there: Table, times: dict[int, int]) -> list[Finding]:
+        """The rows of events, against the log's entries."""
+        right = {(seq,): _event_row(one, times[seq]) for seq, one in on_log.items() if one.envelope is not None}
         self.rows += len(right)
-        return [*self._compare("events", EVENT_COLUMNS, known, right), *await self._event_times(known)]
-
-    async def _event_times(self, there: Table) -> list[Finding]:
-        """The log's time of an event is its own, or that of one before it where clocks went back."""
-        found: list[Finding] = []
-        for row in there.values():
-            seq, logged, time = row[0], row[EVENT_COLUMNS.index("logged")], row[TIME]
-            if time == logged:
-                continue
-            sql = "select coalesce(max(logged), 0) from events where seq <= ?"
-            [(highest,)] = await self._db.execute_fetchall(sql, (seq,))
-            if time != highest:
-                words = f"the row of event {seq}: time is {time}, and the log makes it {highest}"
-                found.append(
-                    Finding(
-                        code="row",
-                        words=words,
-                        run=self._run,
-                        seq=seq,
-                        table="events",
-                        key=str(seq),
-                        column="time",
-                        right=str(highest),
-                        wrong=value(time),
-                        next=AGAIN,
-                    )
-                )
-        return found
-
-    async def _times(self, seqs: list[int]) -> dict[int, int]:
-        """The log's time at these events, where clocks went back at all."""
-        if not await self._select("meta", ("steps_back",), "steps_back <> ?", 0):
-            return {}
-        rows = await self._select("events", ("seq", "time"), "run = ?", self._run)
-        return {seq: time for seq, time in rows if seq in set(seqs)}
+        return self._compare("events", EVENT_COLUMNS, {key: row for key, row in there.items() if key in right}, right)
 
     async def _rows(self, changes: Changes) -> list[Finding]:
         found: list[Finding] = []
@@ -117,28 +110,31 @@ class RunCheck:
             if kind is RunRow and rows:
                 number = rows[0][0]
                 where, parameter = "run = ? or seq = ?", [self._run, number]
-            places = [columns.index(name) for name in kind.key]
-            right: Table = {tuple(row[at] for at in places): row for row in rows}
-            there: Table = {
-                tuple(row[at] for at in places): row
-                for row in await self._select(kind.table, columns, where, *parameter)
-            }
-            self.rows += len(right)
-            found += self._compare(kind.table, columns, there, right)
-        return found + await self._timeline(number, changes)
-
-    async def _timeline(self, number: int, changes: Changes) -> list[Finding]:
+            there = await self._select(kind.table, columns, where, *parameter)
+            self.rows += len(rows)
+            found += await asyncio.to_thread(self._compare_all, kind, there, rows)
         columns = TimelineRow.__struct_fields__
+        there = await self._select("timeline", columns, "run = ? order by id", number)
+        self.rows += len(changes.timeline)
+        return found + await asyncio.to_thread(self._timeline, there, changes)
+
+    def _compare_all(self, kind: type[Row], there: Rows, right: Rows) -> list[Finding]:
+        columns = kind.__struct_fields__
+        places = [columns.index(name) for name in kind.key]
+        return self._compare(kind.table, columns, _by_key(there, places), _by_key(right, places))
+
+    def _timeline(self, rows: Rows, changes: Changes) -> list[Finding]:
         right = _numbered([msgspec.structs.astuple(row) for row in changes.timeline])
-        there = _numbered(await self._select("timeline", columns, "run = ? order by id", number))
-        self.rows += len(right)
-        found = self._compare("timeline", columns, there, right)
+        there = _numbered(rows)
+        found = self._compare("timeline", TimelineRow.__struct_fields__, there, right)
         if not found and list(there) != list(right):
             words = f"the rows of run {self._run} in timeline are not in the order in which states were left"
             found = [Finding(code="row", words=words, run=self._run, table="timeline", column="id", next=AGAIN)]
         return found
 
     def _compare(self, table: str, columns: tuple[str, ...], there: Table, right: Table) -> list[Finding]:
+        if there == right:
+            return []
         found: list[Finding] = []
         for key in sorted({*there, *right}):
             a, b = there.get(key), right.get(key)
@@ -149,7 +145,7 @@ class RunCheck:
                 found.append(msgspec.structs.replace(one, run=self._run))
         return found
 
-    async def _select(self, table: str, columns: tuple[str, ...], where: str, *parameters: object) -> list[Any]:
+    async def _select(self, table: str, columns: tuple[str, ...], where: str, *parameters: object) -> Rows:
         sql = f"select {quoted(columns)} from {table} where {where}"
         return [tuple(row) for row in await self._db.execute_fetchall(sql, parameters)]
 
@@ -167,12 +163,50 @@ def _numbered(rows: list[tuple[Any, ...]]) -> Table:
     return found
 
 
-def _event_row(one: Read, there: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    """The row that an entry makes; its time is looked at elsewhere. None for one that cannot be read."""
+def _by_key(rows: Rows, places: list[int]) -> Table:
+    return {tuple(row[at] for at in places): row for row in rows}
+
+
+def _lost(there: Table, on_log: dict[int, Read], until: int) -> dict[int, Read]:
+    """The tables' copies of events that the log has not, or has as what cannot be read."""
+    found: dict[int, Read] = {}
+    for row in there.values():
+        seq, logged, body = row[0], row[LOGGED], row[BODY]
+        known = on_log.get(seq)
+        if seq <= until and (known is None or known.envelope is None):
+            copy = read_entry(Stored(seq=seq, logged=logged, subject="", id="", body=body))
+            if copy.envelope is not None:
+                found[seq] = copy
+    return found
+
+
+class _Clock:
+    """The log's time, which never goes back, as it goes through all events; `times` has it at those of one run."""
+
+    def __init__(self, own: dict[int, int], latest: int) -> None:
+        self.times: dict[int, int] = {}
+        self._own = own
+        self._waiting = sorted(own, reverse=True)
+        self._latest = latest
+
+    def go_on(self, rows: Iterable[tuple[int, int]], last: int) -> None:
+        """Sequences with the times at which they were logged, in order, and how far they go."""
+        for seq, logged in rows:
+            self._own_until(seq - 1)
+            if seq not in self._own and logged > self._latest:
+                self._latest = logged
+        self._own_until(last)
+
+    def _own_until(self, last: int) -> None:
+        while self._waiting and self._waiting[-1] <= last:
+            seq = self._waiting.pop()
+            self._latest = self.times[seq] = max(self._latest, self._own[seq])
+
+
+def _event_row(one: Read, time: int) -> tuple[Any, ...]:
+    """The row that an entry makes which was written at this time by the log's clock."""
     envelope, stored = one.envelope, one.stored
-    if envelope is None:
-        return None
-    time = there[TIME] if there is not None else stored.logged
+    assert envelope is not None, "only what can be read makes a row"
     return (
         *(stored.seq, envelope.run, envelope.n, type_of(envelope.data), envelope.job, envelope.attempt),
         *(stored.logged, time, envelope.at, envelope.actor, stored.body),
@@ -185,5 +219,5 @@ def _fold(events: list[Read], times: dict[int, int]) -> Changes:
         stored, envelope = one.stored, one.envelope
         assert envelope is not None, "only what can be read is folded"
         recorded = Recorded(seq=stored.seq, logged=stored.logged, envelope=envelope, body=stored.body)
-        fold.replay(recorded, LogTime(times.get(stored.seq, stored.logged), stored.logged))
+        fold.replay(recorded, LogTime(times[stored.seq], stored.logged))
     return fold.changes()

@@ -159,6 +159,7 @@ class Interpreter:
         """The job leaves its state now, and is in the next."""
         known = job.known
         was = {name: known[name] for name in ("attempt", "state", "entered", "holder", "cause")}
+        was |= {"seq": known["seq_entered"], "seq_left": self.seq}
         if known["state"] == "queued" and job.rest_us:
             rested = {"phase": "back-off", "left": min(known["entered"] + job.rest_us, self.now)}
             job.left.append({**was, **rested, "next": outcome or state})
@@ -206,8 +207,11 @@ class Interpreter:
         before = job.known
         entered = before["entered"]
         for phase in said.get("prepared", ()):
+            if not phase["what"]:
+                continue
             left = min(entered + max(0, phase["duration_ms"]) * 1000, self.now)
             was = {name: before[name] for name in ("attempt", "state", "holder", "cause")}
+            was |= {"seq": before["seq_entered"], "seq_left": self.seq}
             job.left.append({**was, "phase": phase["what"], "entered": entered, "left": left, "next": ""})
             entered = left
         attempt = job.attempts[before["attempt"]]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,16 @@ import msgspec
 
 from headway.cli.control import Request
 from headway.cli.questions.verify import projections_verify, verify
+from headway.cli.view import View
 from headway.core.blobs import Blobs
-from headway.core.clock import Clock, ManualClock
+from headway.core.clock import ManualClock
 from headway.core.envelope import Envelope, decode, digest, encode
 from headway.core.errors import UnavailableError
 from headway.core.log import Log, Stored, matches
 from headway.core.memory import MemoryLog
+from headway.projections.reader import Connection, open_reader
+from headway.projections.rebuild import rebuild
 from headway.projections.records import Live
-from headway.projections.store import Connection, open_reader
 
 Entries = list[Stored]
 Tamper = Callable[[Entries], Entries]
@@ -49,14 +53,18 @@ class QuietView:
 
     def __init__(self, path: Path, blobs: Blobs, log: Log | None, *, trouble: str = "") -> None:
         self.trouble = trouble
-        self.clock: Clock = ManualClock()
         self.blobs = blobs
         self.path = path
         self.log = log
+        self.past_seats = asyncio.Semaphore(1)
+        self._clock = ManualClock()
+
+    def now_us(self) -> int:
+        return self._clock.wall_us()
 
     @asynccontextmanager
-    async def _present(self) -> AsyncGenerator[Connection, None]:
-        if self.trouble:
+    async def present(self, *, patient: bool = True) -> AsyncGenerator[Connection, None]:
+        if self.trouble and patient:
             raise UnavailableError(self.trouble)
         connection = await open_reader(self.path)
         try:
@@ -64,8 +72,8 @@ class QuietView:
         finally:
             await connection.close()
 
-    def present(self) -> AbstractAsyncContextManager[Connection]:
-        return self._present()
+    async def caught_up(self, *, seconds: float) -> bool:
+        return not self.trouble
 
     def live(self) -> Live | None:
         return None
@@ -77,6 +85,44 @@ class QuietView:
         return "shop"
 
 
+class Place:
+    """Tables and blobs in a folder, made of a log that may have been changed since."""
+
+    def __init__(self, folder: Path, entries: Entries) -> None:
+        self.path = folder / "headway.db"
+        self.blobs = Blobs(folder / "blobs")
+        self.entries = entries
+        self.runs = list(dict.fromkeys(run for one in entries if (run := decode(one.body).run)))
+
+    def view(self, entries: Entries | None = None, *, log: bool = True) -> QuietView:
+        """A place to look, with this log or that one."""
+        return QuietView(self.path, self.blobs, ListLog(entries or self.entries) if log else None)
+
+    def sql(self, script: str) -> None:
+        """Change the tables behind everybody's back."""
+        connection = sqlite3.connect(self.path)
+        connection.executescript(script)
+        connection.close()
+
+    async def found(
+        self, entries: Entries | None = None, *, log: bool = True, run: str = "", trouble: str = ""
+    ) -> dict[str, Any]:
+        """What is found there; blobs have tests of their own."""
+        view = self.view(entries, log=log)
+        view.trouble = trouble
+        found = await report(view, run=run)
+        found["findings"] = [one for one in found["findings"] if one["code"] != "blob"]
+        found["ok"] = not found["incomplete"] and not any(one["level"] == "error" for one in found["findings"])
+        return found
+
+
+async def place_of(entries: Entries, folder: Path) -> Place:
+    """The tables that this log makes, and the log."""
+    place = Place(folder, entries)
+    await rebuild(ListLog(entries), place.path)
+    return place
+
+
 async def report(view: QuietView, *, run: str = "", tables_only: bool = False) -> dict[str, Any]:
     """What verifying one run, or everything, finds."""
     return await asked(view, tables_only=tables_only, **({"run": run} if run else {"all": True}))
@@ -86,7 +132,8 @@ async def asked(view: QuietView, *, tables_only: bool = False, **arguments: Any)
     """What the question answers to these arguments."""
     request = Request(op="verify", arguments=arguments, actor="user:ada", progress=lambda text: None)
     question = projections_verify if tables_only else verify
-    [found] = [one async for one in question(view, request)]
+    place: View = view  # it is all that questions ask for, as the type checker sees here
+    [found] = [one async for one in question(place, request)]
     return found
 
 

@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What may follow `headway projections`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     rebuild = "make the tables of the log again"
-    verify = "compare every row with what the log makes of it; exit 1 if one differs"
+    verify = "compare every row with what the log makes of it; exit 1 if one differs, 5 if they could not be compared"
     add_json(actions.add_parser("rebuild", help=rebuild, description=f"{rebuild.capitalize()}."))
     add_json(actions.add_parser("verify", help=verify, description=f"{verify.capitalize()}."))
 

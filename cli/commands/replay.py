@@ -11,7 +11,7 @@ from headway.cli import render
 from headway.cli.arguments import add_at, add_json, add_run, at_of, cwd
 from headway.cli.client import Client
 from headway.cli.commands.show import print_run
-from headway.cli.commands.verify import report, verified
+from headway.cli.commands.verify import code_of, report, verified
 from headway.cli.lists import say_moment
 
 
@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
     checked = verified(client, run=args.run) if args.verify else {"ok": True}
     if args.json:
         render.data({**found, "verified": checked} if args.verify else found)
-        return 0 if checked.get("ok") else 1
+        return code_of(checked)
     say_moment(found, args.at)
     print_run(client, found, at_of(args))
     if not args.verify:

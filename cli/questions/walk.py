@@ -16,7 +16,7 @@ from headway.core.chain import Chain, Read, named, read_entry
 from headway.core.errors import HeadwayError
 from headway.core.findings import ERROR, WARNING, Finding
 from headway.core.log import Stored
-from headway.projections.store import Connection
+from headway.projections.reader import Connection
 from headway.projections.verifying import copies_of, ends, still
 
 SET_ASIDE: Final = ".set-aside"

@@ -202,6 +202,8 @@ def test_tables_are_checked_without_a_service(product: Product) -> None:
     done = product.run("verify", "--all")
     assert done.returncode == 0
     assert "not checked: the log: the service is not running" in done.stdout
+    assert done.stdout.splitlines()[0].split(", ")[1].split("  ")[0] == "the tables' copies"
+    assert done.stdout.splitlines()[0].endswith("  log not checked")
     for script, words in ROWS[:4]:
         sql(product, script)
         assert words in failed(product, "verify", "--all")

@@ -11,8 +11,15 @@ from headway.cli.commands.verify import report
 
 CHECKED = {"runs": 1, "events": 20, "rows": 43, "blobs": 5, "bytes": 2048}
 WELL: dict[str, Any] = {
-    **{"as_of": 20, "run": None, "log": True, "checked": CHECKED, "findings": [], "left_out": 0},
-    **{"not_checked": [], "incomplete": [], "ok": True},
+    "as_of": 20,
+    "run": None,
+    "log": True,
+    "checked": CHECKED,
+    "findings": [],
+    "left_out": 0,
+    "not_checked": [],
+    "incomplete": [],
+    "ok": True,
 }
 WRONG = {"code": "changed", "level": "error", "words": "event 17 \x1b[2Jwas changed", "next": "restore a backup"}
 MILD = {"code": "blob", "level": "warning", "words": "blob sha256:ab, the checkpoint: it is missing"}

@@ -252,6 +252,9 @@ def test_findings_that_are_alike_are_counted() -> None:
     mild = Findings()
     mild.add([Finding(code="blob", words="a checkpoint", level="warning")])
     assert not mild.failed
+    mild.add([Finding(code="blob", words="a checkpoint", level="warning")] * ALIKE_MAX)
+    mild.add([Finding(code="blob", words="a plan")])
+    assert (mild.failed, mild.kept[-1].words) == (True, "a plan")
 
 
 def test_names_of_events_and_runs() -> None:

@@ -11,9 +11,13 @@ import msgspec
 from headway.core.states import State, Status
 from headway.projections import queries
 from headway.projections.queries import JobFilter, RunFilter
-from tests.interpreter import Interpreter
+from headway.projections.timeline import TimelineRecord, timeline
+from tests.interpreted import stay_answers
+from tests.interpreter import Interpreter, Run
 
 ALL = 1000
+LATER_US = (700_001, 60_000_000)
+"""So long after the last event is asked, by turns: while the coordinator's word is due, and after that."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEFT = ("attempt", "state", "phase", "entered", "left", "holder", "cause", "next")
 TIMELINE = """
@@ -29,6 +33,11 @@ class Known(NamedTuple):
     name: str
     known: dict[str, Any]
     answered: object
+
+
+def later_us(seq: int) -> int:
+    """How long after this event is asked."""
+    return LATER_US[seq % len(LATER_US)]
 
 
 async def asked(db: aiosqlite.Connection, seq: int) -> Answers:
@@ -50,7 +59,9 @@ async def asked(db: aiosqlite.Connection, seq: int) -> Answers:
         "timeline": [tuple(row) for row in await db.execute_fetchall(TIMELINE)],
         "time": [tuple(row) for row in await db.execute_fetchall("select position, logged from meta")],
     }
-    return found | {f"show {one.run}": await queries.show(db, one.run) for one in runs.runs}
+    [(_, logged)] = found["time"]
+    found |= {f"show {one.run}": await queries.show(db, one.run) for one in runs.runs}
+    return found | {f"stays {one.run}": await timeline(db, one.run, logged + later_us(seq)) for one in runs.runs}
 
 
 def differs(one: Answers, other: Answers) -> str:
@@ -107,7 +118,30 @@ def every_known(told: Interpreter, found: Answers) -> list[Known]:
         pairs += paired(f"{name} attempts", told.attempt_answers(run), show.attempts)
         steps = [one for _, job in sorted(run.jobs.items()) for _, one in sorted(job.steps.items())]
         pairs += paired(f"{name} steps", steps, show.steps)
+        pairs += stays(told, run, found[f"stays {run.known['run']}"])
     return pairs
+
+
+def stays(told: Interpreter, run: Run, found: TimelineRecord) -> list[Known]:
+    """The timeline of a run: its stays, how its attempts ended, and the whole time that the critical path explains."""
+    name, now = f"timeline {run.known['run']}", told.now + later_us(told.seq)
+    known = [
+        {**one, "entered": text(one["entered"]), "left": None if one["left"] is None else text(one["left"])}
+        for one in stay_answers(run, now)
+    ]
+    ends = [
+        {key: attempt[key] for key in ("job", "attempt", "runner", "state", "outcome")}
+        for attempt in told.attempt_answers(run)
+    ]
+    end = now if run.known["completed"] is None else run.known["completed"]
+    explained = sum(part.duration_us for part in found.path)
+    assert explained == end - run.known["admitted"], f"{name}: the path explains {explained} us"
+    return paired(name, known, found.handoffs) + paired(f"{name} attempts", ends, found.attempts)
+
+
+def text(time_us: int) -> str:
+    """A time as records have it."""
+    return (EPOCH + timedelta(microseconds=time_us)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def paired(name: str, known: list[dict[str, Any]], answered: list[Any]) -> list[Known]:

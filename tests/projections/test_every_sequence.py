@@ -29,10 +29,11 @@ from tests import interpreter
 from tests.core.test_histories import NAMES, load
 from tests.interpreter import Interpreter
 from tests.projections.every_answer import Answers, asked, differs, disagreement
+from tests.projections.every_why import why_disagrees
 from tests.projections.histories import eventful
 from tests.projections.small_worlds import odd_world, seeds, world
 
-WORLDS = int(os.environ.get("SEQUENCE_SEEDS", "12"))
+WORLDS = int(os.environ.get("SEQUENCE_SEEDS", "8"))
 BATCH = 4
 ODD = 2 * WORLDS // 3
 
@@ -52,7 +53,7 @@ async def check(entries: list[Stored], folder: Path, *, logs: str) -> None:
             told.tell(stored.seq, stored.logged, stored.body)
             async with store.reading() as db:
                 present.append(await asked(db, stored.seq))
-            wrong = disagreement(told, present[-1])
+                wrong = disagreement(told, present[-1]) or await why_disagrees(told, db)
             assert not wrong, f"{logs}, sequence {stored.seq}: {wrong}"
         for seq, then in enumerate(present):
             await check_past(path, seq, then, logs=logs)

@@ -16,6 +16,8 @@ from headway.projections.store import Store
 from tests.projections.histories import eventful
 from tests.projections.tables_fixture import fold, following
 
+LIMIT_SECONDS = 20
+
 
 def schema(path: Path) -> list[tuple[str]]:
     """The words that made the tables and indexes of a file."""
@@ -141,25 +143,28 @@ async def test_following_goes_on_in_tables_that_were_made_again(tmp_path: Path) 
     path = tmp_path / "headway.db"
     store = await Store.open(path)
     follower = Follower(history.log, store)
-    first = asyncio.create_task(follower.run())
-    await follower.wait_for(history.seq)
-    connection = sqlite3.connect(path)
-    with connection:
-        connection.execute("update meta set position = position - 1")
-    connection.close()
-    history.pass_run()
-    with pytest.raises(BrokenError, match="the tables are not at event"):
-        await first
-    with pytest.raises(BrokenError):
-        await follower.wait_for(history.seq)
-    waiting = asyncio.create_task(follower.rebuilt())
-    await asyncio.sleep(0)
-    await follower.rebuild()
-    await waiting
-    second = asyncio.create_task(follower.run())
-    await follower.wait_for(history.seq)
-    second.cancel()
-    await asyncio.gather(second, return_exceptions=True)
-    await store.close()
+    following = [asyncio.create_task(follower.run())]
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await follower.wait_for(history.seq)
+            connection = sqlite3.connect(path)
+            with connection:
+                connection.execute("update meta set position = position - 1")
+            connection.close()
+            history.pass_run()
+            with pytest.raises(BrokenError, match="the tables are not at event"):
+                await following[0]
+            with pytest.raises(BrokenError):
+                await follower.wait_for(history.seq)
+            waiting = asyncio.create_task(follower.rebuilt())
+            await asyncio.sleep(0)
+            await follower.rebuild()
+            await waiting
+            following.append(asyncio.create_task(follower.run()))
+            await follower.wait_for(history.seq)
+    finally:  # also where it failed: a store that stays open keeps the process from ending
+        following[-1].cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+        await store.close()
     await rebuild(history.log, tmp_path / "expected.db")
     assert await compare(path, tmp_path / "expected.db") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,18 @@ def microseconds(text: str) -> int:
     return int(moment.replace(microsecond=0).timestamp()) * 1_000_000 + moment.microsecond
 
 
-def check(found: TimelineRecord, times: dict[tuple[str, str, str], int], now_us: int) -> None:
-    """Every sum of a timeline."""
+def waits_for(entries: Sequence[Stored]) -> set[tuple[str, str, str]]:
+    """Run, job, and a job that it depends on, of all there are."""
+    found: set[tuple[str, str, str]] = set()
+    for envelope in (decode(stored.body) for stored in entries):
+        if isinstance(envelope.data, JobAdmitted):
+            found |= {(envelope.run, envelope.job, name) for name in envelope.data.depends_on}
+    return found
+
+
+def check(found: TimelineRecord, entries: Sequence[Stored], now_us: int) -> None:
+    """Every sum of a timeline, and that the path goes from job to job where one waits for the other."""
+    times, waiting = log_times(entries), waits_for(entries)
     run = found.run.run
     jobs: dict[str, list[HandoffRecord]] = {}
     for one in found.handoffs:
@@ -93,6 +104,9 @@ def check(found: TimelineRecord, times: dict[tuple[str, str, str], int], now_us:
     assert [left for left, _ in edges] == [times[run, "", "admitted"], *(right for _, right in edges)][: len(edges)]
     assert sum(part.duration_us for part in found.path) == end - times[run, "", "admitted"]
     assert not edges or edges[-1][1] == end
+    on_path = [part.job for part in found.path if part.job]
+    joined = {(run, after, before) for before, after in pairwise(on_path) if before != after}
+    assert joined <= waiting
     explained = sum(one.critical_us for one in found.handoffs if not one.phase)
     assert explained == sum(part.duration_us for part in found.path if part.seq is not None)
 
@@ -123,7 +137,7 @@ async def test_every_sum_holds_whatever_went_wrong(first: int, tmp_path: Path) -
             now_us = max(one.logged for one in part) + 1_234_567
             async with tables(part, tmp_path) as db:
                 for run in {run for run, _, _ in times}:
-                    check(await timeline(db, run, now_us), times, now_us)
+                    check(await timeline(db, run, now_us), part, now_us)
 
 
 async def test_every_sum_holds_at_every_sequence(tmp_path: Path) -> None:
@@ -136,7 +150,7 @@ async def test_every_sum_holds_at_every_sequence(tmp_path: Path) -> None:
         times, now_us = log_times(entries[:at]), stored.logged + 17
         async with store.reading() as db:
             for run in {run for run, _, _ in times}:
-                check(await timeline(db, run, now_us), times, now_us)
+                check(await timeline(db, run, now_us), entries[:at], now_us)
     await store.close()
 
 
@@ -170,7 +184,7 @@ async def test_a_timeline_says_who_held_what_and_why(tmp_path: Path) -> None:
 
 
 async def test_phases_that_claim_more_than_there_was_stay_inside(tmp_path: Path) -> None:
-    """A runner's own durations are cut to the log's; one that goes back counts for nothing."""
+    """A runner's own durations are cut to the log's; one that goes back, or has no name, counts for nothing."""
     history = History()
     run = history.admit({"build": ()})
     history.queue(run, "build")
@@ -178,7 +192,7 @@ async def test_phases_that_claim_more_than_there_was_stay_inside(tmp_path: Path)
     history.prepare(run, "build")
     history.clock.advance(1)
     history.execute(run, "build")
-    claimed = {"source": 300, "cache": -5, "image": 0, "inputs": 10**9}
+    claimed = {"source": 300, "": 200, "cache": -5, "image": 0, "inputs": 10**9}
     claims = tuple(Prepared(what=what, duration_ms=duration_ms) for what, duration_ms in claimed.items())
     entries = [*history.log.entries]
     envelope = decode(entries[-1].body)
@@ -186,7 +200,7 @@ async def test_phases_that_claim_more_than_there_was_stay_inside(tmp_path: Path)
     entries[-1] = msgspec.structs.replace(entries[-1], body=body)
     async with tables(entries, tmp_path) as db:
         found = await timeline(db, run, history.clock.wall_us())
-    check(found, log_times(entries), history.clock.wall_us())
+    check(found, entries, history.clock.wall_us())
     phases = [(one.phase, one.duration_ms) for one in found.handoffs if one.phase]
     assert phases == [("source", 300.0), ("cache", 0.0), ("image", 0.0), ("inputs", 701.0)]
 
@@ -296,7 +310,7 @@ async def test_the_logs_own_steps_back_are_shown(tmp_path: Path) -> None:
     now_us = history.clock.wall_us()
     async with tables(entries, tmp_path) as db:
         found, said = await timeline(db, run, now_us), await clocks(db)
-        check(found, log_times(entries), now_us)
+        check(found, entries, now_us)
         assert (found.log_behind_ms, (await timeline(db, before, now_us)).log_behind_ms) == (59_999, 0)
     assert sum(one.duration_us for one in found.handoffs if one.seq >= stepped) == 0
     assert (said.steps_back, said.step_back_ms, said.step_back_seq) == (1, 59_999, stepped)

@@ -6,12 +6,10 @@ import re
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from headway.core.blobs import Blobs
 from headway.core.envelope import decode
 from headway.core.errors import NotFoundError, UnavailableError, UsageError
 from headway.projections.rebuild import rebuild
@@ -19,11 +17,12 @@ from tests.projections.histories import eventful
 from tests.tampering import (
     Entries,
     ListLog,
-    QuietView,
+    Place,
     Tamper,
     asked,
     changed,
     left_out,
+    place_of,
     put_in,
     renamed,
     report,
@@ -32,47 +31,11 @@ from tests.tampering import (
     words_of,
 )
 
-OUTPUT = b"hello\n"
-
-
-class Place:
-    """Tables and blobs in a folder, made of a log that may have been changed since."""
-
-    def __init__(self, folder: Path, entries: Entries) -> None:
-        self.path = folder / "headway.db"
-        self.blobs = Blobs(folder / "blobs")
-        self.entries = entries
-        self.runs = list(dict.fromkeys(run for one in entries if (run := decode(one.body).run)))
-
-    def view(self, entries: Entries | None = None, *, log: bool = True) -> QuietView:
-        """A place to look, with this log or that one."""
-        return QuietView(self.path, self.blobs, ListLog(entries or self.entries) if log else None)
-
-    def sql(self, script: str) -> None:
-        """Change the tables behind everybody's back."""
-        connection = sqlite3.connect(self.path)
-        connection.executescript(script)
-        connection.close()
-
-    async def found(
-        self, entries: Entries | None = None, *, log: bool = True, run: str = "", trouble: str = ""
-    ) -> dict[str, Any]:
-        """What is found there; blobs have tests of their own."""
-        view = self.view(entries, log=log)
-        view.trouble = trouble
-        found = await report(view, run=run)
-        found["findings"] = [one for one in found["findings"] if one["code"] != "blob"]
-        found["ok"] = not any(one["level"] == "error" for one in found["findings"])
-        return found
-
 
 @pytest.fixture
 async def place(tmp_path: Path) -> Place:
     """A service's day, in its log and in its tables."""
-    entries = with_names(eventful().log.entries)
-    place = Place(tmp_path, entries)
-    await rebuild(ListLog(entries), place.path)
-    return place
+    return await place_of(with_names(eventful().log.entries), tmp_path)
 
 
 @pytest.mark.parametrize("log", [True, False])
@@ -307,14 +270,17 @@ async def test_clocks_that_went_back_are_no_difference(tmp_path: Path) -> None:
     back: Entries = [
         msgspec.structs.replace(one, logged=one.logged - (5_000_000 if one.seq > 50 else 0)) for one in entries
     ]
-    place = Place(tmp_path, back)
-    await rebuild(ListLog(back), place.path)
+    place = await place_of(back, tmp_path)
     assert (await place.found())["findings"] == []
     for run in place.runs:
         assert (await place.found(run=run))["findings"] == []
-    place.sql("update events set time = time + 1 where seq = 83")
-    run = decode(entries[82].body).run
-    assert "event 83: time is" in words_of(await place.found(run=run))
+    for tamper in ("time = time + 1", "time = logged"):
+        place.sql(f"update events set {tamper} where seq = 83")
+        run = decode(entries[82].body).run
+        for found in (await place.found(run=run), await place.found()):
+            [one] = [one for one in found["findings"] if one["table"] == "events"]
+            assert (one["seq"], one["column"], one["right"]) == (83, "time", str(entries[49].logged))
+        assert [run for run in place.runs if not (await place.found(run=run))["ok"]] == [run]
 
 
 async def test_damaged_tables_do_not_hide_the_log(place: Place) -> None:
