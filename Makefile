@@ -30,7 +30,7 @@ wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench

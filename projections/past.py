@@ -63,7 +63,7 @@ async def past(path: Path, seq: int, *, run: str = "") -> AsyncGenerator[aiosqli
     connection = await open_reader(path, only=False)
     try:
         await connection.execute_fetchall("begin")
-        time = await _time_of(connection, seq)
+        time = await time_at(connection, seq)
         changes = await fold_until(connection, seq, await _open_runs(connection, seq, run))
         await _lay(connection, seq, time, changes, run)
         await connection.execute_fetchall("pragma query_only = 1")
@@ -101,7 +101,7 @@ async def seq_at(db: aiosqlite.Connection, time_us: int) -> int:
     low, high = 0, int((await _rows(db, "select coalesce(max(seq), 0) from events"))[0][0])
     while low < high:
         middle = (low + high + 1) // 2
-        if await _time_of(db, middle) <= time_us:
+        if await time_at(db, middle) <= time_us:
             low = middle
         else:
             high = middle - 1
@@ -110,10 +110,6 @@ async def seq_at(db: aiosqlite.Connection, time_us: int) -> int:
 
 async def time_at(db: aiosqlite.Connection, seq: int) -> int:
     """The log's time at an event, in microseconds since 1970 UTC. Raises UsageError when it is not in the tables."""
-    return await _time_of(db, seq)
-
-
-async def _time_of(db: aiosqlite.Connection, seq: int) -> int:
     if seq == 0:
         return 0
     found = await _rows(db, "select time from events where seq = ?", seq)

@@ -63,6 +63,7 @@ async def test_a_run_outlives_the_control_plane_that_took_it(server: NatsServer,
         ended = Counter(event["job"] for event in events if event["type"] == "job.completed")
         assert ended == Counter(f"j{at}" for at in range(JOBS))
         assert second.json("show", run)["run"]["outcome"] == "succeeded"
+        first.ok("wait", run)  # its service is there again, and so are its tables
         assert first.json("show", run)["run"]["outcome"] == "succeeded"
     finally:
         for product in (first, second):

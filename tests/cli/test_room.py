@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headway.cli.office import Office
-from headway.cli.plane import Plane
+from headway.cli.plane import LogClock, Plane
 from headway.cli.room import Doorkeeper, more_room, words
 from headway.core.blobs import Blobs
 from headway.core.clock import SystemClock
@@ -84,6 +84,8 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
                 runner=unused,
                 stop=unused,
                 started="",
+                floor=0,
+                log_clock=LogClock(clock, floor=0),
             )
 
 
