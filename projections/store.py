@@ -219,8 +219,10 @@ class Store:
         """Open or make the tables. Says what is wrong with what is there, "" when nothing is."""
         keep_private(self.path)
         try:
-            self._writer = await aiosqlite.connect(
-                self.path, factory=writer_of(self._staging), isolation_level=None, cached_statements=256
+            self._writer = await _connected(
+                aiosqlite.connect(
+                    self.path, factory=writer_of(self._staging), isolation_level=None, cached_statements=256
+                )
             )
             await self._writer.executescript(_PRAGMAS_SCRATCH if self._scratch else _PRAGMAS)
             names = {name for (name,) in await self.fetch("select name from sqlite_schema where type = 'table'")}
@@ -255,6 +257,21 @@ class Store:
         for connection in [*idle, *([writer] if writer else [])]:
             with suppress(sqlite3.Error):
                 await connection.close()
+
+
+async def _connected(connection: aiosqlite.Connection) -> aiosqlite.Connection:
+    """The connection once it is open. Who gives up meanwhile closes it: its thread opens the file all the same."""
+
+    async def opened() -> aiosqlite.Connection:
+        return await connection
+
+    opening = asyncio.ensure_future(opened())
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(sqlite3.Error):
+            await (await opening).close()
+        raise
 
 
 async def take_place(new: Path, path: Path) -> None:
