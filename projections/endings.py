@@ -175,7 +175,7 @@ async def jobs_of(db: Connection, run: str) -> list[Open]:
 _LONGEST: Final = f"""
 with stays as (
     select id, job, attempt, state, phase, seq, "left" - entered as took, holder from timeline
-    where run = ?1 and (?2 = '' or job = ?2) and phase in ('', '{BACK_OFF}') and state != '{State.ADMITTED.value}'
+    where run = ? {{of_job}} and phase in ('', '{BACK_OFF}') and state != '{State.ADMITTED.value}'
 ), rests as materialized (select job, seq, took from stays where phase != '')
 select s.job, s.attempt, s.state, s.phase, s.took - iif(s.phase = '', coalesce(r.took, 0), 0), s.holder
 from stays s left join rests r on r.job = s.job and r.seq = s.seq
@@ -185,9 +185,10 @@ order by 5 desc, s.id limit {LONGEST_MOST}
 
 async def longest_of(db: Connection, run_seq: int, job: str = "") -> tuple[Long, ...]:
     """What took longest in a run or a job: stays in states, but for waiting for other jobs; back-off is told apart."""
+    sql = _LONGEST.format(of_job="and job = ?" if job else "")
     return tuple(
         Long(job=name, attempt=attempt, state=state, phase=phase, duration_ms=length // 1000, holder=holder)
-        for name, attempt, state, phase, length, holder in await rows(db, _LONGEST, run_seq, job)
+        for name, attempt, state, phase, length, holder in await rows(db, sql, run_seq, *([job] if job else []))
     )
 
 
